@@ -1,0 +1,36 @@
+//! Black-box acceptance: what a user could find out about cairn without reading its source.
+//!
+//! Everything here drives the `cairn` program by its command line and by the wire, with an NFSv3
+//! codec written by others (crate nfs3_client). No crate of ours is linked: a mistake that our own
+//! encoder and decoder share would pass every test that uses both.
+//!
+//! The library holds what the tests (`tests/`) and the long runs (`main.rs`) have in common: the
+//! daemon as a child process (`daemon.rs`), the client (`client.rs`, `tree.rs`), bytes by hand
+//! (`raw.rs`), and the copy-and-kill run (`kill_run/`), which is long enough to be a program.
+//!
+//! What always holds: traffic stays on the loopback address, every wait ends by itself with a
+//! message that says what was waited for, and no process outlives the value that started it.
+
+mod client;
+mod clock;
+mod daemon;
+pub mod kill_run;
+mod loop_device;
+mod program;
+pub mod raw;
+mod served;
+mod skip;
+mod status;
+mod stream;
+mod tree;
+
+pub use client::{Answer, Client, Cred, Fault, Found, Made, now_or, set_mode, set_size};
+pub use clock::{Deadline, eventually, pause};
+pub use daemon::{Daemon, Setup, free_port};
+pub use loop_device::LoopDevice;
+pub use nfs3_client::nfs3_types;
+pub use program::{Finished, binary, cairn, finish, has_subcommand, run_within};
+pub use served::{Address, Served};
+pub use skip::{skip, skip_without};
+pub use status::Status;
+pub use tree::{ListedEntry, Tree};

@@ -1,0 +1,283 @@
+//! Files that are no pool, no longer one, or somebody else's.
+//!
+//! The superblock is changed by its documented places only (docs/format.md): two copies at 64 KiB
+//! and 128 KiB of a device; magic, CRC-32C of all that follows, version, feature masks. A change
+//! with a correct checksum is what another release would have written; one without is damage.
+
+use cairn_accept::{Daemon, Finished, Setup, binary, cairn, finish, skip};
+use std::fs::{self, File, OpenOptions};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+const SUPERBLOCK_BYTES: usize = 64 << 10;
+const SUPERBLOCKS: [u64; 2] = [64 << 10, 128 << 10];
+const CRC_AT: usize = 8;
+const VERSION_AT: usize = 12;
+const INCOMPAT_AT: usize = 32;
+
+/// A pool that was made, served and stopped.
+struct Pool {
+    setup: Setup,
+    dir: TempDir,
+}
+
+impl Pool {
+    fn make(test: &str) -> Option<Pool> {
+        if binary().is_none() {
+            skip(test, "the cairn binary");
+            return None;
+        }
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut setup = Setup::new(&dir.path().join("pool")).expect("a port");
+        setup.size = "256M";
+        let mut daemon = Daemon::start(setup.clone()).expect("a new pool");
+        assert!(daemon.stop().expect("stops").success());
+        Some(Pool { setup, dir })
+    }
+
+    /// The pool's device: its largest file.
+    fn device(&self) -> PathBuf {
+        let files = fs::read_dir(&self.setup.dir).expect("the pool's folder");
+        let sizes = files.map(|file| {
+            let file = file.expect("an entry");
+            (file.metadata().expect("metadata").len(), file.path())
+        });
+        sizes.max().expect("a pool has files").1
+    }
+
+    /// Changes each valid copy of the superblock.
+    fn change_superblocks(&self, change: impl Fn(&mut [u8])) {
+        let device = OpenOptions::new().read(true).write(true).open(self.device()).expect("open");
+        let mut changed = 0;
+        for at in SUPERBLOCKS {
+            let mut block = vec![0; SUPERBLOCK_BYTES];
+            device.read_exact_at(&mut block, at).expect("read");
+            if block[..8] == [0; 8] {
+                continue; // never written
+            }
+            change(&mut block);
+            device.write_all_at(&block, at).expect("write");
+            changed += 1;
+        }
+        assert!(changed > 0, "no superblock where the format says");
+    }
+
+    /// `cairn up` on it must fail by itself and say one of `words`.
+    #[track_caller]
+    fn refuses(&self, words: &[&str]) {
+        let before = digest(&self.device());
+        let finished = finish(self.setup.command().expect("cairn")).expect("ends by itself");
+        says(&finished, "up", 1, words);
+        assert_eq!(digest(&self.device()), before, "what was refused was changed all the same");
+
+        let mut check = cairn(&["check", "--dir"]).expect("cairn");
+        check.arg(&self.setup.dir);
+        let finished = finish(check).expect("ends by itself");
+        let code = finished.status.code();
+        assert!(matches!(code, Some(1 | 2)), "check of it ended with {code:?}");
+    }
+}
+
+/// Makes the checksum right again after a change.
+fn seal(block: &mut [u8]) {
+    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &block[CRC_AT + 4..]);
+    let crc = u32::try_from(crc).expect("32 bits");
+    block[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// The error is one line of the documented form, and says why.
+#[track_caller]
+fn says(finished: &Finished, verb: &str, code: i32, words: &[&str]) {
+    let Finished { status, stdout, stderr } = finished;
+    assert_eq!(status.code(), Some(code), "stdout: {stdout}\nstderr: {stderr}");
+    let start = format!("cairn: {verb} ");
+    let line = stderr.lines().find(|line| line.starts_with(&start));
+    let line = line.unwrap_or_else(|| panic!("no line `{start}…`: {stderr}"));
+    let lower = line.to_lowercase();
+    assert!(words.iter().any(|word| lower.contains(word)), "none of {words:?} in: {line}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+}
+
+fn digest(path: &Path) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    let mut file = File::open(path).expect("open");
+    std::io::copy(&mut file, &mut hasher_writer(&mut hasher)).expect("read");
+    hasher.finalize()
+}
+
+fn hasher_writer(hasher: &mut blake3::Hasher) -> impl std::io::Write {
+    struct Sink<'h>(&'h mut blake3::Hasher);
+    impl std::io::Write for Sink<'_> {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.update(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    Sink(hasher)
+}
+
+#[test]
+fn a_file_that_is_no_pool_is_refused_and_left_alone() {
+    let Some(pool) = Pool::make("not_a_pool") else { return };
+    let device = OpenOptions::new().write(true).open(pool.device()).expect("open");
+    let noise: Vec<u8> = (0..4 << 20).map(|at: u32| at.wrapping_mul(2_654_435_761) as u8).collect();
+    device.write_all_at(&noise, 0).expect("write");
+    pool.refuses(&["pool"]);
+}
+
+#[test]
+fn a_superblock_of_a_later_release_is_refused_by_its_version() {
+    let Some(pool) = Pool::make("later_version") else { return };
+    pool.change_superblocks(|block| {
+        block[VERSION_AT] += 1;
+        seal(block);
+    });
+    pool.refuses(&["version"]);
+}
+
+#[test]
+fn an_unknown_incompatible_feature_is_refused() {
+    let Some(pool) = Pool::make("unknown_feature") else { return };
+    pool.change_superblocks(|block| {
+        block[INCOMPAT_AT + 7] |= 0x80;
+        seal(block);
+    });
+    pool.refuses(&["feature"]);
+}
+
+#[test]
+fn superblocks_with_a_wrong_checksum_are_damage() {
+    let Some(pool) = Pool::make("damaged_superblocks") else { return };
+    pool.change_superblocks(|block| block[VERSION_AT] += 1);
+    pool.refuses(&["superblock", "damage", "checksum"]);
+}
+
+#[test]
+fn a_device_that_was_cut_short_is_refused() {
+    let Some(pool) = Pool::make("truncated_device") else { return };
+    let device = OpenOptions::new().write(true).open(pool.device()).expect("open");
+    let length = device.metadata().expect("metadata").len();
+    device.set_len(length / 2).expect("cut");
+    pool.refuses(&["short", "truncat", "small", "size", "blocks", "bytes"]);
+    device.set_len(4096).expect("cut");
+    pool.refuses(&["short", "truncat", "small", "size", "blocks", "bytes", "pool"]);
+}
+
+#[test]
+fn swapped_devices_are_refused() {
+    let test = "swapped_devices";
+    if binary().is_none() {
+        return skip(test, "the cairn binary");
+    }
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let (meta, data) = (path("meta"), path("data"));
+    for device in [&meta, &data] {
+        File::create(device).expect("make").set_len(256 << 20).expect("size");
+    }
+    let run = |arguments: &[&str]| finish(cairn(arguments).expect("cairn")).expect("ends");
+    let formatted = run(&["format", "--meta", &meta, "--data", &data]);
+    formatted.succeeded("cairn format").expect("formats");
+    let checked = run(&["check", "--meta", &meta, "--data", &data]);
+    checked.succeeded("cairn check").expect("a new pool is good");
+    let swapped = run(&["check", "--meta", &data, "--data", &meta]);
+    says(&swapped, "check", 2, &["device", "meta", "data", "role", "order", "swap"]);
+}
+
+#[test]
+fn a_pool_that_is_served_is_nobody_elses() {
+    let Some(pool) = Pool::make("pool_in_use") else { return };
+    let mut daemon = Daemon::start(pool.setup.clone()).expect("serves");
+    let mut second = pool.setup.clone();
+    second.port = cairn_accept::free_port().expect("a port");
+    let words = ["in use", "served", "busy", "locked"];
+    let finished = finish(second.command().expect("cairn")).expect("ends by itself");
+    says(&finished, "up", 1, &words);
+    for (verb, code) in [("check", 2), ("print", 1), ("format", 1)] {
+        let mut command = cairn(&[verb, "--dir"]).expect("cairn");
+        command.arg(&pool.setup.dir);
+        let finished = finish(command).expect("ends by itself");
+        says(&finished, verb, code, &words);
+    }
+    daemon.expect_alive().expect("the first is not disturbed");
+    daemon.status().expect("and answers");
+    assert!(daemon.stop().expect("stops").success());
+    let mut again = Daemon::start(pool.setup.clone()).expect("free again");
+    assert!(again.stop().expect("stops").success());
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let Some(pool) = Pool::make("port_in_use") else { return };
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let mut setup = pool.setup.clone();
+    setup.port = taken.local_addr().expect("bound").port();
+    let finished = finish(setup.command().expect("cairn")).expect("ends by itself");
+    says(&finished, "up", 1, &["in use", "address", &setup.port.to_string()]);
+    let mut daemon = Daemon::start(pool.setup.clone()).expect("on its own port it serves");
+    assert!(daemon.stop().expect("stops").success());
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    let test = "wrong_usage";
+    if binary().is_none() {
+        return skip(test, "the cairn binary");
+    }
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let inside = dir.path().join("pool");
+    let pool = inside.to_string_lossy();
+    for arguments in [
+        &["no-such-verb"][..],
+        &["up", "--dir", &pool, "--size", "much"],
+        &["up", "--dir", &pool, "--shards", "0"],
+        &["up", "--dir", &pool, "--nfs", "nowhere"],
+        &["stat"],
+    ] {
+        let finished = finish(cairn(arguments).expect("cairn")).expect("ends by itself");
+        assert_eq!(finished.status.code(), Some(2), "{arguments:?}: {}", finished.stderr);
+        assert!(!finished.stderr.is_empty(), "{arguments:?} said nothing");
+        assert!(!inside.exists(), "{arguments:?} made a pool all the same");
+    }
+}
+
+#[test]
+fn a_live_command_without_a_daemon_says_so() {
+    let Some(pool) = Pool::make("no_daemon") else { return };
+    let socket = pool.dir.path().join("no.sock");
+    for verb in ["status", "df", "statfs"] {
+        let mut command = cairn(&[verb, "--socket"]).expect("cairn");
+        command.arg(&socket);
+        let finished = finish(command).expect("ends by itself");
+        says(&finished, verb, 1, &["no.sock"]);
+    }
+}
+
+#[test]
+fn format_leaves_foreign_files_and_pools_alone() {
+    let Some(pool) = Pool::make("format_refuses") else { return };
+    let device = pool.device();
+    let before = digest(&device);
+    let mut format = cairn(&["format", "--meta"]).expect("cairn");
+    format.arg(&device);
+    let finished = finish(format).expect("ends by itself");
+    says(&finished, "format", 1, &["pool", "force"]);
+    assert_eq!(digest(&device), before);
+
+    // An ext4 file system is known by two bytes 1,080 bytes in.
+    let foreign = pool.dir.path().join("foreign");
+    let file = File::create(&foreign).expect("make");
+    file.set_len(256 << 20).expect("size");
+    file.write_all_at(&[0x53, 0xef], 1_080).expect("write");
+    let before = digest(&foreign);
+    let mut format = cairn(&["format", "--meta"]).expect("cairn");
+    format.arg(&foreign);
+    let finished = finish(format).expect("ends by itself");
+    says(&finished, "format", 1, &["ext", "signature", "force"]);
+    assert_eq!(digest(&foreign), before);
+}

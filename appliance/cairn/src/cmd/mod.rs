@@ -1,0 +1,63 @@
+//! The commands, one file each.
+
+mod df;
+mod format;
+mod print;
+mod serve;
+mod stat;
+mod statfs;
+mod status;
+mod up;
+mod version;
+mod walk_inodes;
+
+use crate::Globals;
+use crate::exit;
+use clap::Subcommand;
+
+#[derive(Subcommand)]
+pub enum Command {
+    Up(up::Up),
+    Serve(serve::Serve),
+    Format(format::Format),
+    Print(print::Print),
+    Status(status::Status),
+    Df(df::Df),
+    Statfs(statfs::Statfs),
+    Stat(stat::Stat),
+    WalkInodes(walk_inodes::WalkInodes),
+    Version(version::Version),
+}
+
+impl Command {
+    /// The command's name, for error lines.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Command::Up(_) => "up",
+            Command::Serve(_) => "serve",
+            Command::Format(_) => "format",
+            Command::Print(_) => "print",
+            Command::Status(_) => "status",
+            Command::Df(_) => "df",
+            Command::Statfs(_) => "statfs",
+            Command::Stat(_) => "stat",
+            Command::WalkInodes(_) => "walk-inodes",
+            Command::Version(_) => "version",
+        }
+    }
+
+    pub fn run(self, globals: &Globals) -> exit::Result {
+        match self {
+            Command::Up(up) => up.run(globals),
+            Command::Serve(serve) => serve.run(globals),
+            Command::Format(format) => format.run(globals),
+            Command::Print(print) => print.run(globals),
+            Command::Status(status) => status.run(globals),
+            Command::Df(df) => df.run(globals),
+            Command::Statfs(statfs) => statfs.run(globals),
+            Command::Stat(stat) => stat.run(globals),
+            Command::WalkInodes(walk) => walk.run(globals),
+            Command::Version(version) => version.run(globals),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! `cairn serve`: the same daemon, told by a file.
+
+use super::up::Tuning;
+use crate::Globals;
+use crate::exit::{self, Error, Outcome};
+use cairn_daemon::{Config, Ready};
+use clap::Args;
+use serde::Serialize;
+use std::io::Write;
+use std::path::PathBuf;
+use tracing_subscriber::EnvFilter;
+
+/// Serve a pool as a configuration file says
+#[derive(Args)]
+#[command(
+    long_about = "Serve a pool as a configuration file says. The daemon is that of `up`, but it \
+                  never makes a pool: use `cairn format` first.",
+    after_help = "Example:\n  cairn serve --config /etc/cairn/cairn.toml\n\n\
+                  The file:\n  [pool]\n  meta = \"/dev/nvme0n1\"       # or: dir = \"/srv/archive\"\n  \
+                  data = \"/dev/nvme1n1\"       # without it, meta holds everything\n  \
+                  [nfs]\n  listen = \"127.0.0.1:2049\"\n  \
+                  [control]\n  socket = \"/run/cairn/control.sock\"\n  \
+                  [shards]\n  count = 4                   # default: by the number of cores\n  \
+                  memtable = \"64M\"            # one shard's budget\n  \
+                  idle = \"adaptive\"           # or \"busy\": never sleep"
+)]
+pub struct Serve {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", default_value = "/etc/cairn/cairn.toml")]
+    config: PathBuf,
+
+    #[command(flatten)]
+    tuning: Tuning,
+}
+
+impl Serve {
+    pub fn run(&self, globals: &Globals) -> exit::Result {
+        log_to_stderr();
+        let failed = |failure| Error::failure(self.config.display(), failure);
+        let mut config = Config::from_file(&self.config).map_err(failed)?;
+        self.tuning.apply(&mut config)?;
+        if let Some(socket) = &globals.socket {
+            config.socket.clone_from(socket);
+        }
+        let place = config.place.to_string();
+        let ready = |ready: &Ready| announce(ready, globals.json);
+        cairn_daemon::run(config, ready).map_err(|failure| Error::failure(place, failure))?;
+        Ok(Outcome::Done)
+    }
+}
+
+/// What the daemon has to say while it runs goes to stderr; `RUST_LOG` chooses.
+pub fn log_to_stderr() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+#[derive(Serialize)]
+struct ReadyRecord {
+    event: &'static str,
+    nfs: String,
+    nfs_port: u16,
+    socket: String,
+    shards: u16,
+    commands: Vec<String>,
+}
+
+/// The one thing a daemon writes to stdout. Whoever started it may not be reading: that is no
+/// reason to stop serving.
+pub fn announce(ready: &Ready, json: bool) {
+    let mut text = if json {
+        let record = ReadyRecord {
+            event: "ready",
+            nfs: ready.nfs.to_string(),
+            nfs_port: ready.nfs.port(),
+            socket: ready.socket.display().to_string(),
+            shards: ready.shards,
+            commands: ready.commands(),
+        };
+        serde_json::to_string(&record).unwrap_or_default()
+    } else {
+        let first = format!(
+            "ready nfs {} socket {} shards {}",
+            ready.nfs,
+            ready.socket.display(),
+            ready.shards
+        );
+        let commands = ready.commands().into_iter().map(|command| format!("  {command}"));
+        std::iter::once(first).chain(commands).collect::<Vec<_>>().join("\n")
+    };
+    text.push('\n');
+    let mut stdout = std::io::stdout().lock();
+    if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        tracing::warn!("cannot say ready on stdout: {error}");
+    }
+}

@@ -1,0 +1,100 @@
+//! `cairn status`: what the daemon is doing.
+
+use crate::Globals;
+use crate::exit::{self, Error, Outcome};
+use crate::live::{self, with_daemon};
+use crate::output::{Output, Reader};
+use cairn_control::proto::{ShardStatus, StatusReply};
+use clap::Args;
+
+/// Show what the daemon is doing
+#[derive(Args)]
+#[command(
+    long_about = "Show what the daemon is doing: the pool, its tablets and trees, then each shard \
+                  with its log, memtables, cache and share of useful work. Counters count from the \
+                  daemon's start. --json gives all of it as one object.",
+    after_help = "Examples:\n  cairn status\n  cairn status --json | jq .log_trees_written\n  \
+                  cairn status --socket /run/cairn/control.sock"
+)]
+pub struct Status {}
+
+impl Status {
+    pub fn run(&self, globals: &Globals) -> exit::Result {
+        let socket = live::socket(globals);
+        let reply = with_daemon(globals, async |mut client| {
+            client.status().await.map_err(|error| Error::client(socket.display(), error))
+        })?;
+        let mut out = Output::new(globals.json);
+        if globals.json {
+            let _ = out.record(&reply, |_| String::new())?;
+        } else {
+            let mut reader = Reader::Wants;
+            for line in pool_lines(&reply).into_iter().chain(reply.shards.iter().flat_map(shard_lines)) {
+                if reader == Reader::Wants {
+                    reader = out.line(&line)?;
+                }
+            }
+        }
+        out.finish()?;
+        Ok(Outcome::Done)
+    }
+}
+
+fn pool_lines(reply: &StatusReply) -> Vec<String> {
+    vec![
+        format!("health {}", reply.health),
+        format!("version {}", reply.version),
+        format!("fsid {}", reply.fsid),
+        format!("epoch {}", reply.epoch),
+        format!("uptime {}s", reply.uptime_ns / 1_000_000_000),
+        format!("tablets {} in_use {}", reply.tablets, reply.tablets_in_use),
+        format!("log_trees {} written {}", reply.log_trees, reply.log_trees_written),
+        format!("folds finished {} resumed {}", reply.folds_finished, reply.folds_resumed),
+        format!("across_commits {}", reply.across_commits),
+        format!(
+            "open_blocks_read in_logs {} outside_logs {}",
+            reply.open_blocks_read_in_logs, reply.open_blocks_read_outside_logs
+        ),
+    ]
+}
+
+fn shard_lines(shard: &ShardStatus) -> Vec<String> {
+    let stopped = if shard.stopped { " STOPPED" } else { "" };
+    let size = |blocks: u64| bytes(blocks * 4096);
+    vec![format!(
+        "shard {}{stopped} useful_work {}.{}% operations {} tablets {} in_use {} fullest {} inodes {} \
+         log {}/{} memtables {}/{} dirty {} cache_nodes {} node_hits {} node_reads {}",
+        shard.shard,
+        shard.useful_work_permille / 10,
+        shard.useful_work_permille % 10,
+        shard.operations,
+        shard.tablets,
+        shard.tablets_in_use,
+        shard.fullest_tablet,
+        shard.fullest_tablet_inodes,
+        size(shard.log_blocks_used),
+        size(shard.log_blocks),
+        bytes(shard.memtable_bytes),
+        bytes(shard.memtable_bytes_max),
+        bytes(shard.dirty_bytes),
+        shard.cache_nodes,
+        shard.node_hits,
+        shard.node_reads,
+    )]
+}
+
+/// In the largest unit that leaves at least 10 of it, rounded down.
+fn bytes(count: u64) -> String {
+    let units = ["", "K", "M", "G", "T", "P", "E"];
+    let power = (1..units.len()).rev().find(|power| count >> (10 * power) >= 10).unwrap_or(0);
+    format!("{}{}", count >> (10 * power), units[power])
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn bytes_keep_two_digits() {
+        let shown = [0, 10239, 10240, 64 << 20, u64::MAX].map(super::bytes);
+        assert_eq!(shown, ["0", "10239", "10K", "64M", "15E"]);
+    }
+}

@@ -1,0 +1,86 @@
+//! `cairn up`: a daemon with an embedded pool, in the foreground.
+
+use super::serve::{announce, log_to_stderr};
+use crate::Globals;
+use crate::exit::{self, Error, Outcome};
+use crate::pool_args::DIR_DEFAULT;
+use cairn_daemon::{Config, FirstUse, IdlePolicy, NFS_DEFAULT, Place, parse_size};
+use clap::Args;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Serve an embedded pool in the foreground
+#[derive(Args)]
+#[command(
+    long_about = "Serve an embedded pool in the foreground: the file DIR/pool, made at first use \
+                  and never reformatted. Exports its root directory as / over NFS version 3, \
+                  read-write, to this machine only; NFS, MOUNT and port mapper answer on the one \
+                  port. Prints `ready` when it serves. SIGTERM or SIGINT ends it in order.",
+    after_help = "Examples:\n  cairn up\n  cairn up --dir /srv/archive --size 2T --nfs 0.0.0.0:2049\n  \
+                  cairn up --nfs 127.0.0.1:0          any free port; `ready` says which"
+)]
+pub struct Up {
+    /// Where the pool lives
+    #[arg(long, value_name = "DIR", default_value = DIR_DEFAULT)]
+    dir: PathBuf,
+
+    /// Size of a new pool, sparse [default: 64G, or half the free space where that is less]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    size: Option<u64>,
+
+    /// Where NFS listens; port 0 is any free one
+    #[arg(long, value_name = "ADDR:PORT", default_value_t = NFS_DEFAULT)]
+    nfs: SocketAddr,
+
+    #[command(flatten)]
+    tuning: Tuning,
+}
+
+/// What tests turn, and machines that need it.
+#[derive(Args)]
+pub struct Tuning {
+    /// Cores that serve [default: all, less one on machines of up to 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub shards: Option<u16>,
+
+    /// One shard's budget for all its memtables
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub memtable: Option<u64>,
+}
+
+impl Tuning {
+    /// What was said wins over what `config` has.
+    pub fn apply(&self, config: &mut Config) -> Result<(), Error> {
+        config.shards = self.shards.or(config.shards);
+        if let Some(bytes) = self.memtable {
+            let bytes = usize::try_from(bytes).map_err(|_| Error::usage("--memtable", "too large"))?;
+            config.memtable_bytes = Some(bytes);
+        }
+        Ok(())
+    }
+}
+
+impl Up {
+    pub fn run(&self, globals: &Globals) -> exit::Result {
+        log_to_stderr();
+        let mut config = Config {
+            place: Place::Dir(self.dir.clone()),
+            first_use: FirstUse::Format { size: self.size },
+            nfs: self.nfs,
+            socket: globals.socket.clone().unwrap_or_else(|| self.dir.join("control.sock")),
+            shards: None,
+            memtable_bytes: None,
+            idle: IdlePolicy::Adaptive,
+        };
+        self.tuning.apply(&mut config)?;
+        let ready = |ready: &cairn_daemon::Ready| announce(ready, globals.json);
+        cairn_daemon::run(config, ready)
+            .map_err(|failure| Error::failure(self.dir.display(), failure))?;
+        Ok(Outcome::Done)
+    }
+}
+
+/// For clap.
+pub fn size(text: &str) -> Result<u64, String> {
+    parse_size(text).ok_or_else(|| "a size is a number, perhaps with K M G T P or E".into())
+}

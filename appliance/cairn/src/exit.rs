@@ -1,0 +1,70 @@
+//! How a command ends: the exit code, and for failures the line that says why.
+//!
+//! The line's form is part of the contract with scripts: `cairn: VERB OBJECT: text (ERRNO)`.
+
+use cairn_control::ClientError;
+use cairn_daemon::{Failure, errno_of};
+use nix::errno::Errno;
+use std::fmt;
+use std::process::ExitCode;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Done,
+    /// `check` and its like: they ran, and found something.
+    #[allow(dead_code, reason = "the first command of its kind comes with the checker")]
+    Found,
+}
+
+impl Outcome {
+    pub fn code(self) -> ExitCode {
+        match self {
+            Outcome::Done => ExitCode::SUCCESS,
+            Outcome::Found => ExitCode::from(1),
+        }
+    }
+}
+
+/// Why a command failed, and on what.
+#[derive(Debug)]
+pub struct Error {
+    object: String,
+    text: String,
+    errno: Errno,
+    usage: bool,
+}
+
+impl Error {
+    pub fn new(object: impl fmt::Display, errno: Errno, text: impl Into<String>) -> Error {
+        Error { object: object.to_string(), text: text.into(), errno, usage: false }
+    }
+
+    /// The command line makes no sense, in a way only the command itself can see.
+    pub fn usage(object: impl fmt::Display, text: impl Into<String>) -> Error {
+        Error { usage: true, ..Error::new(object, Errno::EINVAL, text) }
+    }
+
+    pub fn failure(object: impl fmt::Display, failure: Failure) -> Error {
+        Error::new(object, failure.errno, failure.text)
+    }
+
+    pub fn client(object: impl fmt::Display, error: ClientError) -> Error {
+        Error::new(object, Errno::from_raw(error.errno), error.text)
+    }
+
+    pub fn io(object: impl fmt::Display, error: &std::io::Error) -> Error {
+        Error::failure(object, Failure::new(errno_of(error), error.to_string()))
+    }
+
+    pub fn code(&self) -> ExitCode {
+        ExitCode::from(if self.usage { 2 } else { 1 })
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} ({:?})", self.object, self.text, self.errno)
+    }
+}
+
+pub type Result = std::result::Result<Outcome, Error>;

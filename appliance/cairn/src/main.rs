@@ -1,0 +1,60 @@
+//! `cairn`: the one binary. Parses the command line, runs one command, and turns what came of it
+//! into one line of error text and an exit code.
+//!
+//! A command lives in `cmd/`, one file each, with its own help. Those that ask a running daemon go
+//! through `live.rs`; those that work on the pool itself take `pool_args.rs`.
+
+#![forbid(unsafe_code)]
+
+mod cmd;
+mod exit;
+mod live;
+mod output;
+mod pool_args;
+mod position;
+mod print;
+
+use clap::Parser;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(
+    name = "cairn",
+    version,
+    about = "An archive storage appliance in user space",
+    disable_help_subcommand = true,
+    after_help = "Live commands find the daemon by --socket, else $CAIRN_SOCKET, else \
+                  ./cairn-data/control.sock if it exists, else /run/cairn/control.sock.\n\
+                  Exit codes: 0 done, 1 failed, 2 wrong usage."
+)]
+struct Cli {
+    /// The daemon's control socket
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<PathBuf>,
+
+    /// One JSON object a line, keys as in the .proto
+    #[arg(long, global = true)]
+    json: bool,
+
+    #[command(subcommand)]
+    command: cmd::Command,
+}
+
+/// What every command may want to know.
+struct Globals {
+    socket: Option<PathBuf>,
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let Cli { socket, json, command } = Cli::parse();
+    let verb = command.verb();
+    match command.run(&Globals { socket, json }) {
+        Ok(outcome) => outcome.code(),
+        Err(error) => {
+            eprintln!("cairn: {verb} {error}");
+            error.code()
+        }
+    }
+}

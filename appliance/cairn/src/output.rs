@@ -1,0 +1,103 @@
+//! What goes to stdout: records, one a line, and nothing else; a header only for a person.
+//!
+//! A reader that has seen enough (`| head -1`) closes the pipe: that is the end of the output, not a
+//! failure of the command.
+
+use crate::exit::Error;
+use nix::errno::Errno;
+use serde::Serialize;
+use std::io::{self, BufWriter, ErrorKind, IsTerminal, StdoutLock, Write};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Reader {
+    Wants,
+    /// Nobody reads on.
+    Gone,
+}
+
+pub struct Output {
+    out: BufWriter<StdoutLock<'static>>,
+    json: bool,
+    header: bool,
+}
+
+impl Output {
+    pub fn new(json: bool) -> Output {
+        let stdout = io::stdout();
+        let header = !json && stdout.is_terminal();
+        Output { out: BufWriter::new(stdout.lock()), json, header }
+    }
+
+    /// Printed before the first record, and only on a terminal.
+    pub fn header(&mut self, text: &str) -> Result<Reader, Error> {
+        if std::mem::take(&mut self.header) { self.line(text) } else { Ok(Reader::Wants) }
+    }
+
+    /// One record: its JSON form, or its text.
+    pub fn record<T: Serialize>(
+        &mut self,
+        record: &T,
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<Reader, Error> {
+        if self.json {
+            let line = serde_json::to_string(record)
+                .map_err(|error| Error::new("stdout", Errno::EINVAL, error.to_string()))?;
+            return self.line(&line);
+        }
+        self.line(&text(record))
+    }
+
+    pub fn line(&mut self, line: &str) -> Result<Reader, Error> {
+        let written = writeln!(self.out, "{line}");
+        judge(written)
+    }
+
+    pub fn finish(mut self) -> Result<(), Error> {
+        let flushed = self.out.flush();
+        let _: Reader = judge(flushed)?;
+        Ok(())
+    }
+}
+
+fn judge(written: io::Result<()>) -> Result<Reader, Error> {
+    match written {
+        Ok(()) => Ok(Reader::Wants),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => Err(Error::io("stdout", &error)),
+    }
+}
+
+/// Lines of `key value` from a record's own fields, so that text and JSON never drift apart.
+pub fn key_values<T: Serialize>(record: &T) -> Result<Vec<(String, String)>, Error> {
+    let value = serde_json::to_value(record)
+        .map_err(|error| Error::new("stdout", Errno::EINVAL, error.to_string()))?;
+    let serde_json::Value::Object(fields) = value else { return Ok(Vec::new()) };
+    Ok(fields.into_iter().map(|(key, value)| (key, plain(&value))).collect())
+}
+
+fn plain(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Nanoseconds since 1970 as seconds with nine decimals, as `stat -c %.9Y` prints them.
+pub fn time(ns: i64) -> String {
+    let sign = if ns < 0 { "-" } else { "" };
+    let ns = ns.unsigned_abs();
+    format!("{sign}{}.{:09}", ns / 1_000_000_000, ns % 1_000_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_before_1970_is_a_negative_number() {
+        assert_eq!(time(1_700_000_000_000_000_001), "1700000000.000000001");
+        assert_eq!(time(-500_000_000), "-0.500000000");
+        assert_eq!(time(i64::MIN), "-9223372036.854775808");
+    }
+}

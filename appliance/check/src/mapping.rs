@@ -1,0 +1,194 @@
+//! One file's blocks: extents, and the checksums that go with them.
+//!
+//! Both come in file order, extents first. An extent stays inside an aligned file MiB, inside the
+//! file's size, and begins where the one before has ended or later. Every block that is mapped and
+//! written has a checksum and no other block has one; a block on the archive tier that keeps its run
+//! may have either.
+
+use crate::report::{Findings, Object};
+use crate::space::{Owner, Space};
+use cairn_base::{BLOCK_BYTES, BlockNo, Run};
+use cairn_format::InodeNo;
+use cairn_format::item::{
+    CHECKSUMS_PER_ITEM, Checksums, EXTENT_INLINE, EXTENT_OFFLINE, EXTENT_UNWRITTEN, ExtentHead,
+    INODE_TRUNCATING, InodeItem,
+};
+use std::collections::VecDeque;
+
+/// Blocks of an aligned file MiB.
+const MIB_BLOCKS: u64 = (1 << 20) / BLOCK_BYTES as u64;
+
+/// Blocks on a device that can be compared with their checksums.
+pub(crate) struct DataRead {
+    pub inode: InodeNo,
+    pub file_block: u64,
+    pub start: BlockNo,
+    pub crcs: Vec<u32>,
+}
+
+/// A mapped part of the file whose checksums have not come yet.
+struct Mapped {
+    first: u64,
+    blocks: u64,
+    start: BlockNo,
+    /// Written, so each block has a checksum.
+    checked: bool,
+}
+
+pub(crate) struct Mapping {
+    inode: InodeNo,
+    /// Behind the last extent.
+    next_block: u64,
+    pub online: u64,
+    pub offline: u64,
+    pub extents: u64,
+    /// Behind the last byte that is not a hole; what is allocated and unwritten does not count.
+    end_bytes: u64,
+    waiting: VecDeque<Mapped>,
+    pub reads: Vec<DataRead>,
+}
+
+impl Mapping {
+    pub fn of(inode: InodeNo) -> Mapping {
+        Mapping {
+            inode,
+            next_block: 0,
+            online: 0,
+            offline: 0,
+            extents: 0,
+            end_bytes: 0,
+            waiting: VecDeque::new(),
+            reads: Vec::new(),
+        }
+    }
+
+    pub fn extent(&mut self, first: u64, head: &ExtentHead, space: &Space, findings: &Findings) {
+        let object = || Object::FileBlock { inode: self.inode, file_block: first };
+        self.extents += 1;
+        let blocks = head.blocks();
+        let Some(end) = first.checked_add(blocks).filter(|end| *end <= 1 << 52) else {
+            findings.note("extent", object(), "ends behind the largest file");
+            return;
+        };
+        if first < self.next_block {
+            findings.note("extent", object(), "overlaps the extent before it");
+        }
+        if first / MIB_BLOCKS != (end - 1) / MIB_BLOCKS {
+            findings.note("extent", object(), "crosses an aligned MiB of the file");
+        }
+        self.next_block = self.next_block.max(end);
+        let unwritten = head.is(EXTENT_UNWRITTEN);
+        if !unwritten {
+            self.end_bytes = self.end_bytes.max(first * BLOCK_BYTES as u64 + head.length.get());
+        }
+        match (head.is(EXTENT_OFFLINE), unwritten) {
+            (true, _) => self.offline += blocks,
+            (false, false) => self.online += blocks,
+            (false, true) => {}
+        }
+        if head.is(EXTENT_INLINE) || head.start.get() == 0 {
+            return;
+        }
+        let start = BlockNo::from_raw(head.start.get());
+        let run = Run::new(start, blocks);
+        let inside = space.claim(run, Owner::Data(self.inode), findings);
+        if inside && !unwritten {
+            let checked = !head.is(EXTENT_OFFLINE);
+            self.waiting.push_back(Mapped { first, blocks, start, checked });
+        }
+    }
+
+    /// The checksums of one group of blocks. With `read`, what they belong to is to be read.
+    pub fn checksums(&mut self, group: u64, sums: &Checksums, read: bool, findings: &Findings) {
+        let Some(from) = group.checked_mul(CHECKSUMS_PER_ITEM).filter(|from| *from <= 1 << 52)
+        else {
+            let object = Object::FileBlock { inode: self.inode, file_block: group };
+            findings.note("checksum", object, "a group behind the largest file");
+            return;
+        };
+        let to = from + CHECKSUMS_PER_ITEM;
+        self.missing_before(from, findings);
+        let (mut mapped, mut missing) = (0u64, 0u64);
+        while let Some(front) = self.waiting.front_mut().filter(|front| front.first < to) {
+            let blocks = front.blocks.min(to - front.first);
+            let mut crcs = Vec::new();
+            let flush = |crcs: &mut Vec<u32>, reads: &mut Vec<DataRead>, upto: u64| {
+                let crcs = std::mem::take(crcs);
+                if crcs.is_empty() || !read {
+                    return;
+                }
+                let back = crcs.len() as u64;
+                reads.push(DataRead {
+                    inode: self.inode,
+                    file_block: front.first + upto - back,
+                    start: front.start.after(upto - back),
+                    crcs,
+                });
+            };
+            for n in 0..blocks {
+                let slot = (front.first + n - from) as usize;
+                mapped |= 1 << slot;
+                match sums.get(slot) {
+                    Some(crc) => crcs.push(crc),
+                    None => {
+                        missing |= u64::from(front.checked) << slot;
+                        flush(&mut crcs, &mut self.reads, n);
+                    }
+                }
+            }
+            flush(&mut crcs, &mut self.reads, blocks);
+            front.first += blocks;
+            front.start = front.start.after(blocks);
+            front.blocks -= blocks;
+            if front.blocks == 0 {
+                self.waiting.pop_front();
+            }
+        }
+        let note = |mask: u64, what: &str| {
+            if mask != 0 {
+                let file_block = from + u64::from(mask.trailing_zeros());
+                let object = Object::FileBlock { inode: self.inode, file_block };
+                let detail = format!("{what} ({} blocks of its group)", mask.count_ones());
+                findings.note("checksum", object, detail);
+            }
+        };
+        note(missing, "mapped data without a checksum");
+        note(sums.mask & !mapped, "a checksum without mapped data");
+    }
+
+    fn missing_before(&mut self, block: u64, findings: &Findings) {
+        while let Some(front) = self.waiting.front_mut().filter(|front| front.first < block) {
+            let blocks = front.blocks.min(block - front.first);
+            if front.checked {
+                let object = Object::FileBlock { inode: self.inode, file_block: front.first };
+                let detail = format!("mapped data without a checksum ({blocks} blocks)");
+                findings.note("checksum", object, detail);
+            }
+            front.first += blocks;
+            front.start = front.start.after(blocks);
+            front.blocks -= blocks;
+            if front.blocks == 0 {
+                self.waiting.pop_front();
+            }
+        }
+    }
+
+    /// All items of the file have come.
+    pub fn finish(&mut self, item: &InodeItem, findings: &Findings) {
+        self.missing_before(u64::MAX, findings);
+        let note = |kind, detail: String| findings.note(kind, Object::Inode(self.inode), detail);
+        let size = item.size.get();
+        let room = size.next_multiple_of(BLOCK_BYTES as u64);
+        if self.end_bytes > room && item.flags & INODE_TRUNCATING == 0 {
+            note("extent", format!("data up to byte {}, its size is {size}", self.end_bytes));
+        }
+        for (name, says, found) in [
+            ("online", item.online_blocks.get(), self.online),
+            ("offline", item.offline_blocks.get(), self.offline),
+        ] {
+            if says != found {
+                note("inode", format!("says {says} {name} blocks, its extents have {found}"));
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! A tablet's items as a reader would see them: the youngest of memtable, log trees and fs tree wins
+//! each key, and a deletion hides what is older.
+
+use crate::replay::{Memtable, TabletState};
+use crate::report::{Object, TreeName};
+use crate::tree::{Ground, Walk};
+use cairn_base::door::Disk;
+use cairn_format::filter::FilterRef;
+use cairn_format::Key;
+use std::collections::btree_map;
+use std::iter::Peekable;
+
+pub(crate) struct Merged<'a, K> {
+    ground: &'a Ground<'a, K>,
+    memtable: Peekable<btree_map::Range<'a, Key, crate::replay::Change>>,
+    /// Youngest first; the fs tree last.
+    trees: Vec<Walk<'a, K>>,
+    thorough: bool,
+}
+
+/// One item, and where it came from.
+pub(crate) struct Item {
+    pub key: Key,
+    pub value: Box<[u8]>,
+    pub from_log: bool,
+}
+
+impl<'a, K: Disk> Merged<'a, K> {
+    /// All items, with every node verified.
+    pub async fn begin(ground: &'a Ground<'a, K>, state: &'a TabletState) -> Merged<'a, K> {
+        let mut trees = Vec::new();
+        if let Some(root) = &state.root {
+            for (index, entry) in root.log_trees().iter().enumerate().rev() {
+                let name = TreeName::Log(index);
+                trees.push(Walk::begin(ground, name, entry.tree, entry.filter).await);
+            }
+            trees.push(Walk::begin(ground, TreeName::Fs, root.fs, FilterRef::NONE).await);
+        }
+        Merged::over(ground, &state.memtable, Key::MIN, trees, true)
+    }
+
+    /// Items from `key` on; nothing is verified twice or reported.
+    pub async fn seek(
+        ground: &'a Ground<'a, K>,
+        state: &'a TabletState,
+        key: &Key,
+    ) -> Merged<'a, K> {
+        let mut trees = Vec::new();
+        if let Some(root) = &state.root {
+            for (index, entry) in root.log_trees().iter().enumerate().rev() {
+                trees.push(Walk::seek(ground, TreeName::Log(index), entry.tree, key).await);
+            }
+            trees.push(Walk::seek(ground, TreeName::Fs, root.fs, key).await);
+        }
+        Merged::over(ground, &state.memtable, *key, trees, false)
+    }
+
+    fn over(
+        ground: &'a Ground<'a, K>,
+        memtable: &'a Memtable,
+        from: Key,
+        trees: Vec<Walk<'a, K>>,
+        thorough: bool,
+    ) -> Merged<'a, K> {
+        Merged { ground, memtable: memtable.range(from..).peekable(), trees, thorough }
+    }
+
+    pub fn is_whole(&self) -> bool {
+        self.trees.iter().all(Walk::is_whole)
+    }
+
+    /// The next item that is not deleted.
+    pub async fn next(&mut self) -> Option<Item> {
+        loop {
+            let in_memory = self.memtable.peek().map(|(key, _)| **key);
+            let in_trees = self.trees.iter().filter_map(|tree| tree.peek().map(|(key, _, _)| key));
+            let key = in_memory.into_iter().chain(in_trees).min()?;
+            let change = self.memtable.next_if(|(of, _)| **of == key).map(|(_, change)| change);
+            let mut found: Option<Option<Box<[u8]>>> = change.map(|change| change.value.clone());
+            let mut below: Option<bool> = None;
+            for tree in &mut self.trees {
+                let Some((at, value, delete)) = tree.peek() else { continue };
+                if at != key {
+                    continue;
+                }
+                below = below.or(Some(!delete));
+                if found.is_none() {
+                    found = Some((!delete).then(|| value.into()));
+                }
+                tree.step().await;
+            }
+            if self.thorough && below == Some(true) && change.is_some_and(|change| change.fresh) {
+                let object = Object::Item(self.ground.tablet, key);
+                let detail = "the log says that it is new, but a tree holds it already";
+                self.ground.findings.note("log", object, detail);
+            }
+            if let Some(Some(value)) = found {
+                return Some(Item { key, value, from_log: change.is_some() });
+            }
+        }
+    }
+
+    /// At the end: the trees' own counts.
+    pub fn finish(&self) {
+        self.trees.iter().for_each(Walk::finish);
+    }
+}

@@ -1,0 +1,156 @@
+//! The superblocks: which copy counts, and whether the others are what they should be.
+//!
+//! Device 0 decides. On every device the newest copy must be of the newest generation, or of the one
+//! before when power failed between two devices, and the copy in the other slot must be readable: it
+//! is what an interrupted update falls back to. One unreadable copy is no finding: one whose own
+//! header says that it was to become the next generation, since that is how an interrupted update
+//! looks.
+
+use crate::CheckError;
+use crate::media;
+use crate::report::{Findings, Object};
+use cairn_base::door::Disk;
+use cairn_base::{BlockNo, DeviceId, Run};
+use cairn_format::Damage;
+use cairn_format::superblock::{
+    SUPERBLOCK_A, SUPERBLOCK_B, SUPERBLOCK_BLOCKS, Superblock, SuperblockError,
+};
+use std::mem::offset_of;
+
+struct Copy {
+    at: BlockNo,
+    found: Result<Box<Superblock>, SuperblockError>,
+    /// What the header says, right or wrong.
+    claims: u64,
+    reason: String,
+}
+
+pub(crate) async fn load<K: Disk>(
+    disk: &K,
+    findings: &Findings,
+) -> Result<Box<Superblock>, CheckError> {
+    let mut copies = Vec::new();
+    for device in media::devices(disk) {
+        for slot in [SUPERBLOCK_A, SUPERBLOCK_B] {
+            copies.push(read_copy(disk, BlockNo::new(device, slot)).await);
+        }
+    }
+    let chosen = choose(&copies)?;
+    let listed = usize::from(chosen.device_count);
+    if listed > disk.device_count() {
+        return Err(CheckError::DeviceMissing { listed, given: disk.device_count() });
+    }
+    for device in media::devices(disk) {
+        if usize::from(device.0) >= listed {
+            findings.note("device", Object::Device(device.0), "is not a device of the pool");
+            continue;
+        }
+        check_device(disk, device, &chosen, findings);
+        check_copies(copies.iter().filter(|copy| copy.at.device() == device), &chosen, findings);
+    }
+    Ok(chosen)
+}
+
+async fn read_copy<K: Disk>(disk: &K, at: BlockNo) -> Copy {
+    let bytes = match media::read(disk, Run::new(at, SUPERBLOCK_BLOCKS)).await {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let found = Err(SuperblockError::NotAPool);
+            return Copy { at, found, claims: 0, reason: error.to_string() };
+        }
+    };
+    let claims = bytes[offset_of!(Superblock, generation)..]
+        .first_chunk::<8>()
+        .map_or(0, |raw| u64::from_le_bytes(*raw));
+    match Superblock::parse(&bytes) {
+        Ok(found) => {
+            Copy { at, found: Ok(Box::new(found.clone())), claims, reason: String::new() }
+        }
+        Err(error) => Copy { at, found: Err(error), claims, reason: error.to_string() },
+    }
+}
+
+/// The newest of device 0, else the newest of all. What no copy can tell decides the error.
+fn choose(copies: &[Copy]) -> Result<Box<Superblock>, CheckError> {
+    let newest = |first_only: bool| {
+        let eligible = copies.iter().filter(|copy| !first_only || copy.at.device().0 == 0);
+        let valid = eligible.filter_map(|copy| copy.found.as_ref().ok().map(|found| (copy, found)));
+        valid.max_by_key(|(_, found)| found.generation.get())
+    };
+    if let Some((copy, found)) = newest(true).or_else(|| newest(false)) {
+        let device = copy.at.device().0;
+        if found.device_index != device {
+            return Err(CheckError::WrongDevice { device, claims: found.device_index });
+        }
+        return Ok(found.clone());
+    }
+    let errors = || copies.iter().filter_map(|copy| copy.found.as_ref().err());
+    let rank = |error: &&SuperblockError| match error {
+        SuperblockError::Version { .. } | SuperblockError::IncompatFeatures { .. } => 2,
+        SuperblockError::Damage(_) => 1,
+        SuperblockError::NotAPool => 0,
+    };
+    let told = errors().max_by_key(rank).copied().unwrap_or(SuperblockError::NotAPool);
+    Err(CheckError::Superblock(told))
+}
+
+fn check_device<K: Disk>(disk: &K, device: DeviceId, chosen: &Superblock, findings: &Findings) {
+    let listed = chosen.devices[usize::from(device.0)].blocks.get();
+    let there = disk.device_blocks(device);
+    if there < listed {
+        let detail = format!("has {there} blocks, the superblock lists {listed}");
+        findings.note("device", Object::Device(device.0), detail);
+    }
+}
+
+fn check_copies<'c>(
+    copies: impl Iterator<Item = &'c Copy>,
+    chosen: &Superblock,
+    findings: &Findings,
+) {
+    let generation = chosen.generation.get();
+    let mut newest = None;
+    let mut device = DeviceId(0);
+    for copy in copies {
+        device = copy.at.device();
+        let object = || Object::Superblock(copy.at);
+        let found = match &copy.found {
+            Ok(found) => found,
+            Err(error) => {
+                // Format writes one slot; an update that power interrupted says so itself.
+                let never_written = *error == SuperblockError::NotAPool && generation < 2;
+                let interrupted = *error == SuperblockError::Damage(Damage::Checksum)
+                    && copy.claims == generation + 1;
+                if !never_written && !interrupted {
+                    findings.note("superblock", object(), &copy.reason);
+                }
+                continue;
+            }
+        };
+        newest = newest.max(Some(found.generation.get()));
+        if found.fsid != chosen.fsid {
+            findings.note("superblock", object(), "belongs to another pool");
+        } else if found.device_index != device.0 {
+            let detail = format!("was written for device {}", found.device_index);
+            findings.note("superblock", object(), detail);
+        } else if Superblock::slot(found.generation.get()) != copy.at.index() {
+            findings.note("superblock", object(), "lies in the other generation's slot");
+        } else if found.generation == chosen.generation && !same_pool(found, chosen) {
+            findings.note("superblock", object(), "differs from its copy on another device");
+        } else if found.generation.get() > generation {
+            findings.note("superblock", object(), "is newer than what device 0 has");
+        }
+    }
+    if newest.is_none_or(|newest| newest + 1 < generation) {
+        let detail = format!("has no superblock of generation {generation} or one before");
+        findings.note("superblock", Object::Device(device.0), detail);
+    }
+}
+
+/// Copies of one generation differ in the device and hence in the checksum.
+fn same_pool(a: &Superblock, b: &Superblock) -> bool {
+    let mut a = Box::new(a.clone());
+    a.device_index = b.device_index;
+    a.crc = b.crc;
+    *a == *b
+}

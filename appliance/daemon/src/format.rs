@@ -1,0 +1,96 @@
+//! Making a pool, by command or at the first use of an embedded one.
+//!
+//! Whatever is on a device is only written to after it was claimed and, unless the operator insists,
+//! found to be nothing we know. The engine then makes everything durable before the superblock, so
+//! that an interrupted format is no pool.
+
+use crate::doors::SystemEntropy;
+use crate::error::{Failure, format_failure, open_failure};
+use crate::offline::Offline;
+use crate::pin::Cores;
+use crate::place::{Claim, Place, Unfinished, embedded_exists, remove_embedded};
+use cairn_base::BLOCK_BYTES;
+use cairn_base::door::Disk;
+use cairn_engine::format_pool::{FormatOptions, format_pool};
+use cairn_engine::open::read_superblock;
+use cairn_base::DeviceId;
+use cairn_nvme::Mode;
+use nix::errno::Errno;
+use std::path::Path;
+
+/// A pool has room for the logs of at least so many shards, so that a small machine's pool can move
+/// to a larger one.
+const SHARDS_MIN: u16 = 4;
+
+#[derive(Clone, Debug)]
+pub struct FormatRequest {
+    pub place: Place,
+    /// Of an embedded pool; `None`: as `place.rs` chooses.
+    pub size: Option<u64>,
+    /// `None`: by size.
+    pub tablets: Option<u16>,
+    pub force: bool,
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Formatted {
+    pub fsid: [u8; 16],
+    pub tablets: u16,
+}
+
+pub fn format(request: &FormatRequest) -> Result<Formatted, Failure> {
+    match &request.place {
+        Place::Dir(dir) => {
+            if embedded_exists(dir) {
+                if !request.force {
+                    let text = "holds a pool already; --force destroys it";
+                    return Err(Failure::new(Errno::EEXIST, text));
+                }
+                remove_embedded(dir)?;
+            }
+            let (_claim, formatted) = make_embedded(dir, request.size, request.tablets, SHARDS_MIN)?;
+            Ok(formatted)
+        }
+        place @ Place::Devices { .. } => {
+            let claim = Claim::take(place.devices(), Mode::ReadWrite)?;
+            if !request.force {
+                claim.refuse_signatures()?;
+            }
+            claim.wipe_fronts()?;
+            make(&claim, request.tablets, SHARDS_MIN)
+        }
+    }
+}
+
+/// `DIR/pool`, which is not there yet.
+pub fn make_embedded(
+    dir: &Path,
+    size: Option<u64>,
+    tablets: Option<u16>,
+    shards: u16,
+) -> Result<(Claim, Formatted), Failure> {
+    let unfinished = Unfinished::create(dir, size)?;
+    let formatted = make(unfinished.claim(), tablets, shards)?;
+    Ok((unfinished.finish()?, formatted))
+}
+
+fn make(claim: &Claim, tablets: Option<u16>, shards: u16) -> Result<Formatted, Failure> {
+    let offline = Offline::new(claim.devices())?;
+    let disk = offline.disk();
+    let blocks: u64 = (0..disk.device_count())
+        .map(|index| disk.device_blocks(DeviceId(index as u8)))
+        .sum();
+    let cores = Cores::allowed().map_or(SHARDS_MIN, |cores| cores.shards_default());
+    let shards = shards.max(cores).max(SHARDS_MIN);
+    let mut options = FormatOptions::for_size(blocks * BLOCK_BYTES as u64, shards);
+    if let Some(tablets) = tablets {
+        options.tablets = tablets;
+    }
+    offline
+        .run(format_pool(&**disk, &options, &SystemEntropy, offline.clock()))
+        .map_err(|error| format_failure(&error))?;
+    let superblock =
+        offline.run(read_superblock(&**disk)).map_err(|error| open_failure(&error))?;
+    Ok(Formatted { fsid: superblock.fsid, tablets: superblock.tablets.get() })
+}

@@ -1,0 +1,32 @@
+//! The daemon: wiring, and deliberately dull.
+//!
+//! `run.rs` is the whole of it: claim the pool (`place.rs`), start one pinned thread per shard
+//! (`wire_up.rs`, `shard_loop.rs`), serve control calls on the calling thread, and end in order when
+//! told (`shutdown.rs`). What is decided about files, durability or protocols is decided in the
+//! crates it connects; here are only the machine's cores, clocks, signals and paths.
+
+#![forbid(unsafe_code)]
+
+mod config;
+mod doors;
+mod error;
+mod format;
+mod frontend;
+mod offline;
+mod pin;
+mod place;
+mod ready;
+mod run;
+mod shard_loop;
+mod shutdown;
+mod signature;
+mod wire_up;
+
+pub use cairn_nvme::Mode;
+pub use cairn_reactor::IdlePolicy;
+pub use config::{Config, FirstUse, NFS_DEFAULT, SERVE_SOCKET_DEFAULT, parse_size};
+pub use error::{Failure, errno_of};
+pub use format::{FormatRequest, Formatted, format};
+pub use place::{Claim, DevicePath, DeviceRole, Place};
+pub use ready::Ready;
+pub use run::run;

@@ -1,0 +1,316 @@
+//! Where a pool lives: the file of an embedded pool, or the devices an operator named.
+//!
+//! Whoever works on a pool, on line or off, first claims it here: `cairn_nvme::Devices` locks each
+//! file against other processes, and a block device is also opened exclusively (O_EXCL), so that
+//! nothing mounted is touched. The kernel drops both with the process, however it ends.
+//!
+//! An embedded pool is made under another name and renamed when it is whole: a first `up` that is
+//! killed half way leaves no half a pool behind, only a file that the next one replaces.
+
+use crate::error::Failure;
+use crate::signature::{self, FRONT_BYTES, Signature};
+use cairn_base::BLOCK_BYTES;
+use cairn_format::superblock::ROOTS_START;
+use cairn_nvme::{Devices, Mode, OpenError};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The one file of an embedded pool, in its folder.
+const POOL_FILE: &str = "pool";
+const POOL_FILE_UNFINISHED: &str = "pool.unfinished";
+
+/// Size of an embedded pool when nothing is said, and room permits.
+const SIZE_DEFAULT: u64 = 64 << 30;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// An embedded pool: `DIR/pool`.
+    Dir(PathBuf),
+    /// Devices, or files in their place. Without `data`, `meta` holds both.
+    Devices { meta: PathBuf, data: Option<PathBuf> },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceRole {
+    Mixed,
+    Meta,
+    Data,
+}
+
+/// A device or file of a pool, by its place in the superblock's table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DevicePath {
+    pub path: PathBuf,
+    pub role: DeviceRole,
+}
+
+impl Place {
+    /// The devices in the order of the superblock's table: metadata first.
+    pub fn devices(&self) -> Vec<DevicePath> {
+        let device = |path: &Path, role| DevicePath { path: path.to_owned(), role };
+        match self {
+            Place::Dir(dir) => vec![device(&dir.join(POOL_FILE), DeviceRole::Mixed)],
+            Place::Devices { meta, data: None } => vec![device(meta, DeviceRole::Mixed)],
+            Place::Devices { meta, data: Some(data) } => {
+                vec![device(meta, DeviceRole::Meta), device(data, DeviceRole::Data)]
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Place::Dir(dir) => write!(f, "{}", dir.display()),
+            Place::Devices { meta, data: None } => write!(f, "{}", meta.display()),
+            Place::Devices { meta, data: Some(data) } => {
+                write!(f, "{} {}", meta.display(), data.display())
+            }
+        }
+    }
+}
+
+/// The devices of a pool that nobody else works on while this lives.
+pub struct Claim {
+    paths: Vec<DevicePath>,
+    devices: Devices,
+    /// Held for their O_EXCL alone.
+    _exclusive: Vec<File>,
+}
+
+impl Claim {
+    /// `EBUSY` when the pool is in use.
+    pub fn take(paths: Vec<DevicePath>, mode: Mode) -> Result<Claim, Failure> {
+        let exclusive = match mode {
+            Mode::ReadWrite => open_exclusively(&paths)?,
+            Mode::ReadOnly => Vec::new(),
+        };
+        let files: Vec<&Path> = paths.iter().map(|device| device.path.as_path()).collect();
+        let devices = Devices::open(&files, mode).map_err(device_failure)?;
+        Ok(Claim { paths, devices, _exclusive: exclusive })
+    }
+
+    /// In the order of the superblock's table.
+    pub fn paths(&self) -> &[DevicePath] {
+        &self.paths
+    }
+
+    pub fn devices(&self) -> &Devices {
+        &self.devices
+    }
+
+    /// Refuses what `format` would destroy.
+    pub fn refuse_signatures(&self) -> Result<(), Failure> {
+        for DevicePath { path, .. } in &self.paths {
+            let front = read_front(path).map_err(|e| Failure::file("cannot read", path, &e))?;
+            let what = match signature::find(&front) {
+                None => continue,
+                Some(Signature::Pool) => "a pool",
+                Some(Signature::Foreign(what)) => what,
+            };
+            let text = format!("{} holds {what}; --force destroys it", path.display());
+            return Err(Failure::new(Errno::EEXIST, text));
+        }
+        Ok(())
+    }
+
+    /// Zeroes what others could still recognise, superblocks of earlier pools included.
+    pub fn wipe_fronts(&self) -> Result<(), Failure> {
+        let zeros = vec![0; ROOTS_START as usize * BLOCK_BYTES];
+        for DevicePath { path, .. } in &self.paths {
+            let wipe = || {
+                let file = OpenOptions::new().write(true).open(path)?;
+                let length = length_of(&file)?.min(zeros.len() as u64) as usize;
+                file.write_all_at(&zeros[..length], 0)?;
+                file.sync_data()
+            };
+            wipe().map_err(|e| Failure::file("cannot write", path, &e))?;
+        }
+        Ok(())
+    }
+}
+
+/// An embedded pool that is being made.
+pub struct Unfinished {
+    dir: PathBuf,
+    claim: Claim,
+}
+
+impl Unfinished {
+    /// Makes `dir` and in it the pool's file, sparse, of `size` bytes or the default. `EEXIST` when
+    /// there is a pool, `EBUSY` when somebody is making one.
+    pub fn create(dir: &Path, size: Option<u64>) -> Result<Unfinished, Failure> {
+        std::fs::create_dir_all(dir).map_err(|e| Failure::file("cannot make", dir, &e))?;
+        let path = dir.join(POOL_FILE_UNFINISHED);
+        let device = || vec![DevicePath { path: path.clone(), role: DeviceRole::Mixed }];
+        if path.exists() {
+            let leftover = Claim::take(device(), Mode::ReadWrite)?;
+            remove(&path)?;
+            drop(leftover);
+        }
+        let size = match size {
+            Some(size) => size,
+            None => default_size(dir)?,
+        };
+        let size = size / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
+        cairn_nvme::create_file(&path, size).map_err(device_failure)?;
+        let claim = Claim::take(device(), Mode::ReadWrite)?;
+        if embedded_exists(dir) {
+            remove(&path)?;
+            let text = format!("{} exists", dir.join(POOL_FILE).display());
+            return Err(Failure::new(Errno::EEXIST, text));
+        }
+        Ok(Unfinished { dir: dir.to_owned(), claim })
+    }
+
+    pub fn claim(&self) -> &Claim {
+        &self.claim
+    }
+
+    /// Gives the formatted file its name, for good.
+    pub fn finish(self) -> Result<Claim, Failure> {
+        let (from, to) = (self.dir.join(POOL_FILE_UNFINISHED), self.dir.join(POOL_FILE));
+        let rename = || {
+            File::open(&from)?.sync_all()?;
+            std::fs::rename(&from, &to)?;
+            File::open(&self.dir)?.sync_all()
+        };
+        rename().map_err(|e| Failure::file("cannot make", &to, &e))?;
+        let mut claim = self.claim;
+        for device in &mut claim.paths {
+            device.path.clone_from(&to);
+        }
+        Ok(claim)
+    }
+}
+
+pub fn embedded_exists(dir: &Path) -> bool {
+    dir.join(POOL_FILE).exists()
+}
+
+/// Removes the file of an embedded pool that `--force` gave up, unless it is in use.
+pub fn remove_embedded(dir: &Path) -> Result<(), Failure> {
+    let claim = Claim::take(Place::Dir(dir.to_owned()).devices(), Mode::ReadWrite)?;
+    remove(&dir.join(POOL_FILE))?;
+    drop(claim);
+    Ok(())
+}
+
+fn remove(path: &Path) -> Result<(), Failure> {
+    std::fs::remove_file(path).map_err(|e| Failure::file("cannot remove", path, &e))
+}
+
+fn open_exclusively(paths: &[DevicePath]) -> Result<Vec<File>, Failure> {
+    let mut exclusive = Vec::new();
+    for DevicePath { path, .. } in paths {
+        let failed = |e| Failure::file("cannot open", path, &e);
+        if std::fs::metadata(path).map_err(failed)?.file_type().is_block_device() {
+            let mut options = OpenOptions::new();
+            options.read(true).custom_flags(OFlag::O_EXCL.bits());
+            exclusive.push(options.open(path).map_err(failed)?);
+        }
+    }
+    Ok(exclusive)
+}
+
+pub fn device_failure(error: OpenError) -> Failure {
+    let errno = match error {
+        OpenError::Open { errno, .. }
+        | OpenError::Create { errno, .. }
+        | OpenError::Lock { errno, .. } => Errno::from_raw(errno),
+        OpenError::InUse { .. } => Errno::EBUSY,
+        OpenError::NotADevice { .. } => Errno::ENOTBLK,
+        OpenError::TooMany { .. } => Errno::EINVAL,
+    };
+    match error {
+        OpenError::Open { path, .. } => Failure::file("cannot open", &path, &errno.into()),
+        OpenError::Create { path, .. } => Failure::file("cannot make", &path, &errno.into()),
+        OpenError::Lock { path, .. } => Failure::file("cannot lock", &path, &errno.into()),
+        other => Failure::new(errno, other.to_string()),
+    }
+}
+
+fn read_front(path: &Path) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let mut front = vec![0; length_of(&file)?.min(FRONT_BYTES as u64) as usize];
+    file.read_exact_at(&mut front, 0)?;
+    Ok(front)
+}
+
+/// Also of a block device, whose metadata says 0.
+fn length_of(mut file: &File) -> io::Result<u64> {
+    file.seek(SeekFrom::End(0))
+}
+
+/// 64 GiB, or half of what is free where that is less.
+fn default_size(dir: &Path) -> Result<u64, Failure> {
+    let room = nix::sys::statvfs::statvfs(dir)
+        .map_err(|errno| Failure::file("cannot see the room in", dir, &errno.into()))?;
+    let free = room.blocks_available().saturating_mul(room.fragment_size());
+    Ok(SIZE_DEFAULT.min(free / 2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::tempdir;
+
+    fn take(place: &Place) -> Result<Claim, Failure> {
+        Claim::take(place.devices(), Mode::ReadWrite)
+    }
+
+    fn errno<T>(result: Result<T, Failure>) -> Option<Errno> {
+        result.err().map(|failure| failure.errno)
+    }
+
+    #[test]
+    fn a_claimed_pool_is_busy_until_the_claim_goes() {
+        let dir = tempdir().unwrap();
+        let place = Place::Dir(dir.path().to_owned());
+        let claim = Unfinished::create(dir.path(), Some(1 << 20)).unwrap().finish().unwrap();
+        assert_eq!(claim.paths(), place.devices());
+        assert_eq!(errno(take(&place)), Some(Errno::EBUSY));
+        drop(claim);
+        take(&place).unwrap();
+    }
+
+    #[test]
+    fn a_pool_half_made_is_begun_again_and_never_mistaken_for_one() {
+        let dir = tempdir().unwrap();
+        drop(Unfinished::create(dir.path(), Some(1 << 20)).unwrap());
+        assert!(!embedded_exists(dir.path()));
+        let second = Unfinished::create(dir.path(), Some(2 << 20)).unwrap();
+        let third = Unfinished::create(dir.path(), Some(2 << 20));
+        assert_eq!(errno(third), Some(Errno::EBUSY));
+        second.finish().unwrap();
+        assert!(embedded_exists(dir.path()));
+        assert_eq!(errno(Unfinished::create(dir.path(), None)), Some(Errno::EEXIST));
+    }
+
+    #[test]
+    fn what_looks_like_a_file_system_is_refused_until_it_is_wiped() {
+        let dir = tempdir().unwrap();
+        let path = dir.path().join("disk");
+        let mut image = vec![0; 1 << 20];
+        image[0x438..0x43a].copy_from_slice(b"\x53\xef");
+        std::fs::write(&path, image).unwrap();
+        let claim = take(&Place::Devices { meta: path, data: None }).unwrap();
+        let refused = claim.refuse_signatures().unwrap_err();
+        assert!(refused.text.contains("ext4"), "{refused}");
+        claim.wipe_fronts().unwrap();
+        claim.refuse_signatures().unwrap();
+    }
+
+    #[test]
+    fn a_folder_or_a_missing_file_is_no_device() {
+        let dir = tempdir().unwrap();
+        let missing = dir.path().join("nothing");
+        let claim = |meta: &Path| take(&Place::Devices { meta: meta.to_owned(), data: None });
+        assert_eq!(errno(claim(dir.path())), Some(Errno::EISDIR));
+        assert_eq!(errno(claim(&missing)), Some(Errno::ENOENT));
+    }
+}

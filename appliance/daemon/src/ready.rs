@@ -1,0 +1,63 @@
+//! What the daemon says once it serves, with commands to paste.
+//!
+//! The commands are for Debian's libnfs tools, which need no mount and no root. They take both ports
+//! in the URL, which spares them the port mapper, and the root directory's files after two slashes:
+//! the first ends the host, the second is the export.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// With the real port, also where 0 was asked for.
+    pub nfs: SocketAddr,
+    pub socket: PathBuf,
+    pub shards: u16,
+}
+
+impl Ready {
+    /// Shell commands that list, fill and read the root directory, and ask the daemon how it is.
+    pub fn commands(&self) -> Vec<String> {
+        let host = match self.nfs.ip() {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => "127.0.0.1".to_owned(),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => "[::1]".to_owned(),
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("[{address}]"),
+        };
+        let port = self.nfs.port();
+        let ports = format!("nfsport={port}&mountport={port}");
+        let socket = quoted(&self.socket.display().to_string());
+        vec![
+            format!("nfs-ls 'nfs://{host}/?{ports}'"),
+            format!("nfs-cp README.md 'nfs://{host}//README.md?{ports}'"),
+            format!("nfs-cat 'nfs://{host}//README.md?{ports}'"),
+            format!("cairn status --socket {socket}"),
+        ]
+    }
+}
+
+/// For a POSIX shell, quoted only where it must be.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,=@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_name_the_real_port_and_survive_a_shell() {
+        let ready = Ready {
+            nfs: "0.0.0.0:40001".parse().unwrap(),
+            socket: "it's/control.sock".into(),
+            shards: 1,
+        };
+        let commands = ready.commands();
+        assert_eq!(commands[0], "nfs-ls 'nfs://127.0.0.1/?nfsport=40001&mountport=40001'");
+        assert_eq!(commands[3], r"cairn status --socket 'it'\''s/control.sock'");
+    }
+}

@@ -1,0 +1,269 @@
+//! The daemon from the first look at its pool to its exit.
+//!
+//! The calling thread becomes the control thread: it claims and reads the pool, starts the shards,
+//! says when all of them serve, answers control calls, and waits for a signal. It touches no state
+//! of the file system after the shards have started.
+//!
+//! A shard that panics takes the daemon with it. What it owned is safe on the pool, its peers wait
+//! for answers that will not come, and the next start recovers: that is the tested path, half a
+//! daemon is not.
+
+use crate::config::{Config, FirstUse};
+use crate::error::{Failure, open_failure};
+use crate::format::make_embedded;
+use crate::offline::Offline;
+use crate::pin::Cores;
+use crate::place::{Claim, Place, embedded_exists};
+use crate::ready::Ready;
+use crate::shutdown::Shutdown;
+use crate::wire_up::{self, News, ShardPlan};
+use cairn_base::dma_buf::{Backing, HugePages};
+use cairn_base::ring::RingWaker;
+use cairn_base::{Arena, Nanos};
+use cairn_control::{Caller, ControlSocket, bridge};
+use cairn_engine::open::{ShardSeed, read_pool};
+use cairn_engine::{ShardConfig, ports};
+use cairn_net::listener::Listener;
+use cairn_nvme::Mode;
+use nix::errno::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+/// Buffers of one shard: its cache, its dirty data, and what is under way. Untouched parts cost
+/// nothing.
+const ARENA_BYTES_PER_SHARD: usize = 768 << 20;
+
+/// The whole of an orderly end. Past it the process exits all the same: nothing that was promised
+/// is lost by that.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(8);
+
+/// Serves until a signal. `ready` is called once, when clients may come.
+pub fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::io("cannot start the control thread", &error))?;
+    runtime.block_on(async {
+        // From here on a signal is an orderly end, also while the pool recovers.
+        let stop = stop_signal().map_err(|e| Failure::io("cannot catch signals", &e))?;
+        let reserved = Reserved::port(config.nfs)?;
+        let claim = Arc::new(claim(&config)?);
+        let cores = Cores::allowed()
+            .map_err(|errno| Failure::new(errno, "cannot see which cores are ours"))?;
+        let shards = config.shards.unwrap_or_else(|| cores.shards_default());
+        let seeds = read_seeds(&claim, shards)?;
+        let socket = ControlSocket::bind(&config.socket)
+            .map_err(|error| Failure::file("cannot listen on", &config.socket, &error))?;
+        let mut shards = Shards::start(&config, &cores, claim, seeds, reserved.local)?;
+        tokio::pin!(stop);
+        let served = tokio::select! {
+            served = shards.all_serve() => served.map(|()| true),
+            () = &mut stop => Ok(false),
+        };
+        if served? {
+            drop(reserved.socket);
+            let nfs = reserved.local;
+            ready(&Ready { nfs, socket: config.socket.clone(), shards: shards.count() });
+            shards.serve_control(&socket, stop).await?;
+        }
+        drop(socket);
+        shards.stop().await
+    })
+}
+
+/// Ends at SIGTERM or SIGINT.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+fn claim(config: &Config) -> Result<Claim, Failure> {
+    match (&config.place, config.first_use) {
+        (Place::Dir(dir), FirstUse::Format { size }) if !embedded_exists(dir) => {
+            let (claim, _) = make_embedded(dir, size, None, config.shards.unwrap_or(1))?;
+            Ok(claim)
+        }
+        (place, _) => Claim::take(place.devices(), Mode::ReadWrite),
+    }
+}
+
+fn read_seeds(claim: &Claim, shards: u16) -> Result<Vec<ShardSeed>, Failure> {
+    for path in claim.devices().without_direct_io() {
+        tracing::warn!("{} has no direct I/O: the page cache stands in between", path.display());
+    }
+    let offline = Offline::new(claim.devices())?;
+    let image = offline.run(read_pool(&**offline.disk())).map_err(|e| open_failure(&e))?;
+    image.seeds(shards).map_err(|error| open_failure(&error))
+}
+
+/// The port, held from before the pool is touched until every shard listens on it: whoever has it
+/// already is found out early, and nobody takes it meanwhile. Bound, not listening, so no client is
+/// let in.
+struct Reserved {
+    socket: Socket,
+    local: SocketAddr,
+}
+
+impl Reserved {
+    fn port(wanted: SocketAddr) -> Result<Reserved, Failure> {
+        Listener::assert_free(wanted)
+            .map_err(|error| Failure::new(Errno::from_raw(error.errno), error.to_string()))?;
+        let bind = || {
+            let socket =
+                Socket::new(Domain::for_address(wanted), Type::STREAM, Some(Protocol::TCP))?;
+            if wanted.is_ipv6() {
+                socket.set_only_v6(false)?;
+            }
+            socket.set_reuse_address(true)?;
+            socket.set_reuse_port(true)?;
+            socket.bind(&wanted.into())?;
+            let local = socket.local_addr()?.as_socket().unwrap_or(wanted);
+            Ok(Reserved { socket, local })
+        };
+        bind().map_err(|e| Failure::io(format_args!("cannot listen on {wanted}"), &e))
+    }
+}
+
+/// The shards' threads, as the control thread sees them.
+struct Shards {
+    threads: Vec<JoinHandle<()>>,
+    callers: Vec<Caller>,
+    news: UnboundedReceiver<News>,
+    shutdown: Shutdown,
+}
+
+impl Shards {
+    fn start(
+        config: &Config,
+        cores: &Cores,
+        claim: Arc<Claim>,
+        seeds: Vec<ShardSeed>,
+        nfs: SocketAddr,
+    ) -> Result<Shards, Failure> {
+        let count = seeds.len();
+        let wakers = (0..count)
+            .map(|_| RingWaker::new())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| Failure::io("cannot make an eventfd", &error))?;
+        let to_wake = wakers.clone();
+        let shutdown = Shutdown::new(count, move || to_wake.iter().for_each(RingWaker::wake));
+        let (arena, backing) = Arena::new(ARENA_BYTES_PER_SHARD * count, HugePages::Try);
+        if backing != Backing::HugeTlb {
+            tracing::warn!("no reserved 2 MiB pages (vm.nr_hugepages): buffers use {backing:?}");
+        }
+        let mut shard = ShardConfig::default();
+        shard.memtable_bytes = config.memtable_bytes.unwrap_or(shard.memtable_bytes);
+        let (teller, news) = unbounded_channel();
+        let pins = cores.assign(u16::try_from(count).unwrap_or(u16::MAX));
+        let mut shards = Shards { threads: Vec::new(), callers: Vec::new(), news, shutdown };
+        for (((seed, port), waker), core) in
+            seeds.into_iter().zip(ports(count)).zip(wakers).zip(pins)
+        {
+            let wakes = waker.clone();
+            let (caller, bridge) = bridge(move || wakes.wake());
+            shards.callers.push(caller);
+            let name = format!("shard {}", seed.id.0);
+            let plan = ShardPlan {
+                core,
+                waker,
+                arena: arena.clone(),
+                claim: claim.clone(),
+                seed,
+                port,
+                bridge,
+                shard,
+                idle: config.idle,
+                nfs,
+                shutdown: shards.shutdown.clone(),
+                news: teller.clone(),
+            };
+            let thread = std::thread::Builder::new().name(name).spawn(|| wire_up::run(plan));
+            shards.threads.push(thread.map_err(|e| Failure::io("cannot start a thread", &e))?);
+        }
+        Ok(shards)
+    }
+
+    fn count(&self) -> u16 {
+        u16::try_from(self.threads.len()).unwrap_or(u16::MAX)
+    }
+
+    async fn all_serve(&mut self) -> Result<(), Failure> {
+        for _ in 0..self.threads.len() {
+            match self.news.recv().await {
+                Some(News::Serving) => {}
+                Some(News::Failed(failure)) => return Err(failure),
+                Some(News::Ended) | None => return Err(broken()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers control calls until `stop`, or until a shard ends by itself.
+    async fn serve_control(
+        &mut self,
+        socket: &ControlSocket,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), Failure> {
+        let news = &mut self.news;
+        let mut failed = None;
+        let until = async {
+            tokio::select! {
+                () = stop => {}
+                told = news.recv() => failed = Some(match told {
+                    Some(News::Failed(failure)) => failure,
+                    Some(News::Serving | News::Ended) | None => broken(),
+                }),
+            }
+        };
+        let served = cairn_control::serve(socket, self.callers.clone(), until).await;
+        match failed {
+            Some(failure) => Err(failure),
+            None => served.map_err(|e| Failure::file("cannot serve", socket.path(), &e)),
+        }
+    }
+
+    /// The orderly end. What could not be written is the failure that is reported.
+    async fn stop(mut self) -> Result<(), Failure> {
+        self.shutdown.ask();
+        let mut outcome = Ok(());
+        let all_ended = async {
+            let mut running = self.threads.len();
+            while running > 0 {
+                match self.news.recv().await {
+                    Some(News::Serving) => {}
+                    Some(News::Failed(failure)) => outcome = Err(failure),
+                    Some(News::Ended) => running -= 1,
+                    None => break,
+                }
+            }
+        };
+        if tokio::time::timeout(SHUTDOWN_MAX, all_ended).await.is_err() {
+            tracing::warn!(
+                "still writing after {} s: what is not written was never promised",
+                SHUTDOWN_MAX.as_secs()
+            );
+            return Ok(());
+        }
+        for thread in self.threads {
+            if thread.join().is_err() {
+                outcome = Err(broken());
+            }
+        }
+        outcome
+    }
+}
+
+fn broken() -> Failure {
+    Failure::new(Errno::EIO, "a shard has ended unexpectedly; the next start recovers")
+}

@@ -1,0 +1,108 @@
+//! What stands on a device before `format` writes to it.
+//!
+//! The list is of what an operator may lose by a wrong device name: file systems, partition tables,
+//! volume managers, and pools of ours. All of them put a magic number at a fixed place in the first
+//! mebibyte. A device with nothing of the list may hold data all the same; telling that from
+//! leftovers is not possible, so only the list refuses.
+
+use cairn_base::BLOCK_BYTES;
+use cairn_format::superblock::{SUPERBLOCK_A, SUPERBLOCK_B, Superblock, SuperblockError};
+
+/// How much of a device `find` needs to see; less when the device is smaller.
+pub const FRONT_BYTES: usize = 1 << 20;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signature {
+    /// A pool, in whatever state and version.
+    Pool,
+    Foreign(&'static str),
+}
+
+/// (what it is, where its magic stands, the magic).
+const FOREIGN: &[(&str, usize, &[u8])] = &[
+    ("a GPT partition table", 512, b"EFI PART"),
+    ("a GPT partition table", 4096, b"EFI PART"),
+    ("an ext2, ext3 or ext4 file system", 0x438, b"\x53\xef"),
+    ("an XFS file system", 0, b"XFSB"),
+    ("a btrfs file system", 0x1_0040, b"_BHRfS_M"),
+    ("an f2fs file system", 0x400, b"\x10\x20\xf5\xf2"),
+    ("an NTFS file system", 3, b"NTFS    "),
+    ("an exFAT file system", 3, b"EXFAT   "),
+    ("a FAT file system", 54, b"FAT"),
+    ("a FAT file system", 82, b"FAT32   "),
+    ("a squashfs file system", 0, b"hsqs"),
+    ("an EROFS file system", 1024, b"\xe2\xe1\xf5\xe0"),
+    ("an ISO 9660 file system", 0x8001, b"CD001"),
+    ("a GFS2 file system", 0x1_0000, b"\x01\x16\x19\x70"),
+    ("a scoutfs file system", 0x1_0004, b"\x8b\x42\x3c\x10"),
+    ("an LVM physical volume", 0, b"LABELONE"),
+    ("an LVM physical volume", 512, b"LABELONE"),
+    ("an LVM physical volume", 1024, b"LABELONE"),
+    ("an LVM physical volume", 1536, b"LABELONE"),
+    ("a LUKS container", 0, b"LUKS\xba\xbe"),
+    ("a member of an md array", 0, b"\xfc\x4e\x2b\xa9"),
+    ("a member of an md array", 4096, b"\xfc\x4e\x2b\xa9"),
+    ("a bcache device", 0x1018, b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca"),
+    ("swap space", 4086, b"SWAPSPACE2"),
+    // Last: a boot sector may stand in front of several of those above.
+    ("a DOS partition table or boot sector", 510, b"\x55\xaa"),
+];
+
+/// ZFS keeps a ring of 128 KiB of uberblocks here, each at a multiple of 1 KiB.
+const ZFS_RING: std::ops::Range<usize> = 128 << 10..256 << 10;
+const ZFS_MAGIC: [u8; 8] = 0x00ba_b10c_u64.to_le_bytes();
+
+/// The first thing that `front`, the beginning of a device, looks like.
+pub fn find(front: &[u8]) -> Option<Signature> {
+    for slot in [SUPERBLOCK_A, SUPERBLOCK_B] {
+        let copy = front.get(slot as usize * BLOCK_BYTES..).unwrap_or_default();
+        match Superblock::parse(copy) {
+            Err(SuperblockError::NotAPool) => {}
+            Ok(_)
+            | Err(
+                SuperblockError::Damage(_)
+                | SuperblockError::Version { .. }
+                | SuperblockError::IncompatFeatures { .. },
+            ) => return Some(Signature::Pool),
+        }
+    }
+    let stands = |at: usize, magic: &[u8]| front.get(at..at + magic.len()) == Some(magic);
+    for (name, at, magic) in FOREIGN {
+        if stands(*at, magic) {
+            return Some(Signature::Foreign(name));
+        }
+    }
+    let zfs = ZFS_RING.step_by(1024).any(|at| stands(at, &ZFS_MAGIC));
+    zfs.then_some(Signature::Foreign("a member of a ZFS pool"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_known_magic_is_found_at_its_place_and_nowhere_else() {
+        for (name, at, magic) in FOREIGN {
+            let mut front = vec![0; FRONT_BYTES];
+            front[*at..at + magic.len()].copy_from_slice(magic);
+            assert_eq!(find(&front), Some(Signature::Foreign(name)));
+            let mut shifted = vec![0; FRONT_BYTES];
+            shifted[300_001..300_001 + magic.len()].copy_from_slice(magic);
+            assert_eq!(find(&shifted), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_empty_or_tiny_device_has_no_signature() {
+        assert_eq!(find(&vec![0; FRONT_BYTES]), None);
+        assert_eq!(find(&[]), None);
+        assert_eq!(find(&[7; 100]), None);
+    }
+
+    #[test]
+    fn a_zfs_uberblock_is_found_in_its_ring() {
+        let mut front = vec![0; FRONT_BYTES];
+        front[ZFS_RING.start + 5 * 1024..][..8].copy_from_slice(&ZFS_MAGIC);
+        assert_eq!(find(&front), Some(Signature::Foreign("a member of a ZFS pool")));
+    }
+}

@@ -1,0 +1,98 @@
+//! Counts of what one shard did since the daemon's start. Plain cells: one core owns them, and a
+//! reader asks by mail.
+
+use std::cell::Cell;
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// One shard's counters.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: Count,)*
+        }
+
+        /// Their values at one moment; sums over shards are made of these.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct CounterValues {
+            $(pub $name: u64,)*
+        }
+
+        impl Counters {
+            pub fn values(&self) -> CounterValues {
+                CounterValues { $($name: self.$name.get(),)* }
+            }
+        }
+
+        impl CounterValues {
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($name)),*];
+
+            pub fn to_array(&self) -> Vec<u64> {
+                vec![$(self.$name),*]
+            }
+
+            pub fn add(&mut self, other: &CounterValues) {
+                $(self.$name += other.$name;)*
+            }
+        }
+    };
+}
+
+counters! {
+    /// Operations answered.
+    operations,
+    /// Log batches written.
+    log_batches,
+    /// Records in them.
+    log_records,
+    /// Bytes of them.
+    log_bytes,
+    /// Log trees written.
+    log_trees_written,
+    /// Memtables copied to the log's head.
+    relogs,
+    /// Fold steps.
+    fold_steps,
+    /// Log trees folded to their end.
+    folds_finished,
+    /// Folds found half done at open and taken up again.
+    folds_resumed,
+    /// Times the log's tail moved up.
+    trims,
+    /// Operations over tablets of several shards that committed, counted at the coordinator.
+    across_commits,
+    /// Nodes read from a device.
+    node_reads,
+    /// Nodes found in the cache.
+    node_hits,
+    /// Lookups that a filter answered.
+    filter_skips,
+    /// Data blocks read from a device.
+    data_blocks_read,
+    /// Data blocks written.
+    data_blocks_written,
+    /// Write-backs finished.
+    write_backs,
+    /// Blocks read at open inside the log areas.
+    open_blocks_read_in_logs,
+    /// Blocks read at open elsewhere.
+    open_blocks_read_outside_logs,
+    /// Zones taken by tablets of this shard.
+    zones_taken,
+    /// Zones given back.
+    zones_returned,
+    /// Requests that met a full queue.
+    busy,
+}
+
+#[derive(Debug, Default)]
+pub struct Count(Cell<u64>);
+
+impl Count {
+    pub fn add(&self, n: u64) {
+        self.0.set(self.0.get() + n);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.get()
+    }
+}

@@ -1,0 +1,347 @@
+//! The extent map of a file, through a view: which device run holds which file blocks.
+//!
+//! An extent never crosses an aligned file MiB, so the one that covers a block begins at most
+//! `EXTENT_BLOCKS_MAX` blocks before it and is found by one short scan. Its length is in bytes; what
+//! lies behind it in its last block reads as zero, whatever the device holds there. So no content is
+//! ever rewritten to make a file shorter, and growing a file never shows old bytes, as long as
+//! nothing that can be non-zero is mapped behind the size.
+//!
+//! Mapping new content over old is one thing: what overlaps is trimmed, split or dropped, its blocks
+//! are freed by the same record, its checksums are replaced, and the inode's counts follow. Checksums
+//! are kept 64 blocks an item, so that trimming an extent touches no other item.
+//!
+//! Bounds are the caller's: a record that maps `n` blocks changes at most about two extents, one
+//! freed run and one checksum for each.
+
+use crate::limits::EXTENT_BLOCKS_MAX;
+use crate::txn::{Stop, View};
+use cairn_base::{BLOCK_BYTES, BlockNo, Run};
+use cairn_format::InodeNo;
+use cairn_format::item::{
+    CHECKSUMS_PER_ITEM, Checksums, EXTENT_INLINE, EXTENT_OFFLINE, EXTENT_UNWRITTEN, ExtentHead,
+    InodeItem,
+};
+use cairn_format::key::{Key, ParsedKey, Purpose};
+use std::collections::BTreeMap;
+use std::ops::{ControlFlow, Range};
+use std::rc::Rc;
+use zerocopy::IntoBytes;
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MappedExtent {
+    pub first_block: u64,
+    pub blocks: u64,
+    pub head: ExtentHead,
+    /// The bytes of an inline extent.
+    pub inline: Option<Rc<[u8]>>,
+}
+
+impl MappedExtent {
+    pub fn end_block(&self) -> u64 {
+        self.first_block + self.blocks
+    }
+
+    /// Where its bytes end in the file.
+    pub fn end(&self) -> u64 {
+        self.first_block * BLOCK + self.head.length.get()
+    }
+
+    /// The device blocks of a part of its file blocks, if it has any.
+    pub fn run(&self, part: &Range<u64>) -> Option<Run> {
+        let start = self.head.start.get();
+        (start != 0).then(|| {
+            let start = BlockNo::from_raw(start).after(part.start - self.first_block);
+            Run::new(start, part.end - part.start)
+        })
+    }
+}
+
+/// New content for file blocks of one MiB, from `first_block` on.
+#[derive(Clone, Debug)]
+pub struct NewExtent<'a> {
+    pub first_block: u64,
+    /// Bytes; behind them the last block is zero.
+    pub length: u64,
+    pub content: Content<'a>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Content<'a> {
+    /// Device blocks, each with its CRC-32C.
+    Run { start: BlockNo, crc: Vec<u32> },
+    /// The bytes of one block.
+    Inline(&'a [u8]),
+}
+
+impl NewExtent<'_> {
+    fn blocks(&self) -> Range<u64> {
+        self.first_block..self.first_block + self.length.div_ceil(BLOCK)
+    }
+}
+
+/// The extents that overlap `blocks`, in order.
+pub fn extents(
+    view: &View<'_>,
+    ino: InodeNo,
+    blocks: Range<u64>,
+) -> Result<Vec<MappedExtent>, Stop> {
+    let mut found = Vec::new();
+    if blocks.is_empty() {
+        return Ok(found);
+    }
+    let from = blocks.start - blocks.start % EXTENT_BLOCKS_MAX;
+    let (from, end) = (Key::extent(ino, from), Key::extent(ino, blocks.end));
+    let mut damage = None;
+    view.scan(ino.tablet(), from, end, |key, value| match mapped(&key, value) {
+        Ok(extent) => {
+            if extent.end_block() > blocks.start {
+                found.push(extent);
+            }
+            ControlFlow::Continue(())
+        }
+        Err(bad) => {
+            damage = Some(bad);
+            ControlFlow::Break(())
+        }
+    })?;
+    match damage {
+        Some(damage) => Err(view.damaged(ino.tablet(), damage)),
+        None => Ok(found),
+    }
+}
+
+pub fn mapped(key: &Key, value: &[u8]) -> Result<MappedExtent, cairn_format::Damage> {
+    let Some(ParsedKey::Extent { file_block, .. }) = key.parse() else {
+        return Err(cairn_format::Damage::Value("extent key"));
+    };
+    let (head, tail) = ExtentHead::parse(value)?;
+    if file_block % EXTENT_BLOCKS_MAX + head.blocks() > EXTENT_BLOCKS_MAX {
+        return Err(cairn_format::Damage::Bounds("extent length"));
+    }
+    Ok(MappedExtent {
+        first_block: file_block,
+        blocks: head.blocks(),
+        head,
+        inline: head.is(EXTENT_INLINE).then(|| tail.into()),
+    })
+}
+
+/// The checksum items that cover `blocks`, by their group.
+pub fn checksums(
+    view: &View<'_>,
+    ino: InodeNo,
+    blocks: Range<u64>,
+) -> Result<BTreeMap<u64, Checksums>, Stop> {
+    let mut found = BTreeMap::new();
+    if blocks.is_empty() {
+        return Ok(found);
+    }
+    let from = Key::checksums(ino, blocks.start / CHECKSUMS_PER_ITEM);
+    let end = Key::checksums(ino, blocks.end.div_ceil(CHECKSUMS_PER_ITEM));
+    let mut damage = None;
+    view.scan(ino.tablet(), from, end, |key, value| {
+        match (key.parse(), Checksums::parse(value)) {
+            (Some(ParsedKey::Checksums { group, .. }), Ok(sums)) => {
+                found.insert(group, sums);
+                return ControlFlow::Continue(());
+            }
+            (_, Err(bad)) => damage = Some(bad),
+            (_, Ok(_)) => damage = Some(cairn_format::Damage::Value("checksums key")),
+        }
+        ControlFlow::Break(())
+    })?;
+    match damage {
+        Some(damage) => Err(view.damaged(ino.tablet(), damage)),
+        None => Ok(found),
+    }
+}
+
+/// The checksum of one block among `checksums`.
+pub fn checksum_of(sums: &BTreeMap<u64, Checksums>, block: u64) -> Option<u32> {
+    let group = sums.get(&(block / CHECKSUMS_PER_ITEM))?;
+    group.get((block % CHECKSUMS_PER_ITEM) as usize)
+}
+
+/// Maps new content, in place of whatever the file has there. The runs are taken and the inode is
+/// stored by the caller.
+pub fn replace(
+    view: &mut View<'_>,
+    ino: InodeNo,
+    item: &mut InodeItem,
+    new: &[NewExtent<'_>],
+) -> Result<(), Stop> {
+    for extent in new {
+        let blocks = extent.blocks();
+        assert!(
+            !blocks.is_empty()
+                && blocks.start / EXTENT_BLOCKS_MAX == (blocks.end - 1) / EXTENT_BLOCKS_MAX,
+            "an extent lies inside one file MiB"
+        );
+        unmap(view, ino, item, blocks.clone())?;
+        match &extent.content {
+            Content::Run { start, crc } => {
+                assert!(crc.len() as u64 == blocks.end - blocks.start, "a checksum a block");
+                set_checksums(view, ino, blocks.clone(), |block| {
+                    Some(crc[(block - blocks.start) as usize])
+                })?;
+                put_run(view, ino, extent, *start)?;
+            }
+            Content::Inline(bytes) => {
+                set_checksums(view, ino, blocks.clone(), |_| None)?;
+                put_inline(view, ino, extent.first_block, bytes);
+            }
+        }
+        item.online_blocks = (item.online_blocks.get() + blocks.end - blocks.start).into();
+    }
+    Ok(())
+}
+
+/// Puts a run's extent, as one with its neighbour in front where both sides meet.
+fn put_run(
+    view: &mut View<'_>,
+    ino: InodeNo,
+    extent: &NewExtent<'_>,
+    start: BlockNo,
+) -> Result<(), Stop> {
+    let first = extent.first_block;
+    let mut head = ExtentHead {
+        start: start.raw().into(),
+        length: extent.length.into(),
+        flags: 0,
+        version: 0,
+    };
+    let mut key = Key::extent(ino, first);
+    if first % EXTENT_BLOCKS_MAX != 0
+        && let Some(before) = extents(view, ino, first - 1..first)?.pop()
+        && before.head.flags == 0
+        && before.run(&(before.first_block..first)).is_some_and(|run| run.end() == start)
+        && before.end() == first * BLOCK
+    {
+        head.start = before.head.start;
+        head.length = (before.head.length.get() + extent.length).into();
+        key = Key::extent(ino, before.first_block);
+    }
+    view.put(ino.tablet(), key, head.as_bytes());
+    Ok(())
+}
+
+fn put_inline(view: &mut View<'_>, ino: InodeNo, block: u64, bytes: &[u8]) {
+    let head = ExtentHead {
+        start: 0.into(),
+        length: (bytes.len() as u64).into(),
+        flags: EXTENT_INLINE,
+        version: 0,
+    };
+    let mut value = head.as_bytes().to_vec();
+    value.extend_from_slice(bytes);
+    view.put(ino.tablet(), Key::extent(ino, block), &value);
+}
+
+/// Takes `blocks` out of the map and frees what they had. Their checksums stay for the caller.
+pub fn unmap(
+    view: &mut View<'_>,
+    ino: InodeNo,
+    item: &mut InodeItem,
+    blocks: Range<u64>,
+) -> Result<(), Stop> {
+    let tablet = ino.tablet();
+    for old in extents(view, ino, blocks.clone())? {
+        let gone = old.first_block.max(blocks.start)..old.end_block().min(blocks.end);
+        view.delete(tablet, Key::extent(ino, old.first_block));
+        if old.first_block < gone.start {
+            let length = (gone.start - old.first_block) * BLOCK;
+            let head = ExtentHead { length: length.into(), ..old.head };
+            view.put(tablet, Key::extent(ino, old.first_block), head.as_bytes());
+        }
+        if gone.end < old.end_block() {
+            let skipped = gone.end - old.first_block;
+            let start = old.run(&(gone.end..old.end_block())).map_or(0, |run| run.start.raw());
+            let head = ExtentHead {
+                start: start.into(),
+                length: (old.head.length.get() - skipped * BLOCK).into(),
+                ..old.head
+            };
+            view.put(tablet, Key::extent(ino, gone.end), head.as_bytes());
+        }
+        release(view, ino, item, &old, gone);
+    }
+    Ok(())
+}
+
+/// Ends an extent at the file byte `end`, which lies inside it.
+pub fn cut(
+    view: &mut View<'_>,
+    ino: InodeNo,
+    item: &mut InodeItem,
+    old: &MappedExtent,
+    end: u64,
+) -> Result<(), Stop> {
+    let length = end - old.first_block * BLOCK;
+    let kept_end = old.first_block + length.div_ceil(BLOCK);
+    match &old.inline {
+        Some(bytes) => put_inline(view, ino, old.first_block, &bytes[..length as usize]),
+        None => {
+            let head = ExtentHead { length: length.into(), ..old.head };
+            view.put(ino.tablet(), Key::extent(ino, old.first_block), head.as_bytes());
+        }
+    }
+    let gone = kept_end..old.end_block();
+    set_checksums(view, ino, gone.clone(), |_| None)?;
+    release(view, ino, item, old, gone);
+    Ok(())
+}
+
+/// Frees the device blocks of a part of an extent and takes it out of the inode's counts.
+pub fn release(
+    view: &mut View<'_>,
+    ino: InodeNo,
+    item: &mut InodeItem,
+    old: &MappedExtent,
+    gone: Range<u64>,
+) {
+    let count = gone.end - gone.start;
+    if count == 0 {
+        return;
+    }
+    if let Some(run) = old.run(&gone) {
+        view.free_run(ino.tablet(), Purpose::Data, run);
+    }
+    if old.head.is(EXTENT_OFFLINE) {
+        item.offline_blocks = item.offline_blocks.get().saturating_sub(count).into();
+    } else if !old.head.is(EXTENT_UNWRITTEN) {
+        item.online_blocks = item.online_blocks.get().saturating_sub(count).into();
+    }
+}
+
+/// Sets or clears the checksums of `blocks`.
+pub fn set_checksums(
+    view: &mut View<'_>,
+    ino: InodeNo,
+    blocks: Range<u64>,
+    crc: impl Fn(u64) -> Option<u32>,
+) -> Result<(), Stop> {
+    if blocks.is_empty() {
+        return Ok(());
+    }
+    let groups = blocks.start / CHECKSUMS_PER_ITEM..blocks.end.div_ceil(CHECKSUMS_PER_ITEM);
+    let held = checksums(view, ino, blocks.clone())?;
+    for group in groups {
+        let old = held.get(&group);
+        let mut sums = old.copied().unwrap_or(Checksums::NONE);
+        let first = group * CHECKSUMS_PER_ITEM;
+        for block in blocks.start.max(first)..blocks.end.min(first + CHECKSUMS_PER_ITEM) {
+            sums.set((block - first) as usize, crc(block));
+        }
+        let key = Key::checksums(ino, group);
+        if sums.mask != 0 {
+            let mut bytes = [0; Checksums::ENCODED_BYTES_MAX];
+            let len = sums.encode(&mut bytes);
+            view.put(ino.tablet(), key, &bytes[..len]);
+        } else if old.is_some() {
+            view.delete(ino.tablet(), key);
+        }
+    }
+    Ok(())
+}

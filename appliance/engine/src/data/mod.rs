@@ -1,0 +1,33 @@
+//! File data: what is buffered, where the rest lies, and how one becomes the other.
+//!
+//! A write lands in its file's overlay (`overlay.rs`, `write.rs`) and is placed later: on the device,
+//! or inside the log as inline extents (`write_back.rs`), which move to the device when their
+//! memtable freezes (`spill.rs`). `map.rs` is the extent map, `read.rs` puts overlay and map together
+//! and verifies every block, `truncate.rs` takes data away.
+
+mod join;
+mod map;
+mod overlay;
+mod place;
+mod read;
+mod spill;
+mod truncate;
+mod write;
+mod write_back;
+
+pub(crate) use overlay::{Dirty, Overlays};
+pub(crate) use truncate::{finish_truncation_step, remove_data_step, truncate_in};
+pub(crate) use write::Incoming;
+
+use cairn_base::BLOCK_BYTES;
+
+/// Bytes of a block, as file offsets count.
+const BLOCK: u64 = BLOCK_BYTES as u64;
+
+/// The file blocks that a byte range touches.
+pub(crate) fn blocks_of(offset: u64, len: u64) -> std::ops::Range<u64> {
+    if len == 0 {
+        return 0..0;
+    }
+    offset / BLOCK..offset.saturating_add(len).div_ceil(BLOCK)
+}

@@ -1,0 +1,120 @@
+//! What an operation may answer instead of its result. Small and `Copy`: who can act on it decides
+//! the form. Frontends map it in their `status.rs`, without a wildcard.
+
+use cairn_base::BlockNo;
+use cairn_base::door::MediaError;
+use cairn_format::Damage;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FsError {
+    /// ENOENT: no such name.
+    NotFound,
+    /// ESTALE: the inode itself is gone.
+    Stale,
+    /// EEXIST
+    Exists,
+    /// ENOTDIR
+    NotDirectory,
+    /// EISDIR
+    IsDirectory,
+    /// ENOTEMPTY
+    NotEmpty,
+    /// EACCES: mode bits forbid it.
+    Access,
+    /// EPERM: only the owner or root may.
+    Permission,
+    /// ENAMETOOLONG
+    NameTooLong,
+    /// EINVAL: the arguments make no sense for this object.
+    Invalid,
+    /// EFBIG
+    TooBig,
+    /// ENOSPC
+    NoSpace,
+    /// EMLINK
+    TooManyLinks,
+    /// ENODATA: no such extended attribute.
+    NoXattr,
+    /// E2BIG: the extended attribute's value exceeds 64 KiB.
+    XattrTooBig,
+    /// EROFS
+    ReadOnly,
+    /// The guard of a SETATTR does not match the inode's ctime.
+    GuardMismatch,
+    /// A readdir position that this directory never gave out.
+    BadPosition,
+    /// The data is on the archive tier: stage it, then ask again.
+    Offline,
+    /// A queue is full or an inode is locked for long: ask again.
+    Busy,
+    /// A device refused.
+    Media { block: BlockNo, error: MediaError },
+    /// Bytes came back wrong.
+    Corrupt { block: BlockNo, damage: Damage },
+    /// A flush failed here before: this shard takes no more changes.
+    Stopped,
+}
+
+impl FsError {
+    /// The errno that a POSIX caller expects.
+    pub fn errno(self) -> i32 {
+        match self {
+            FsError::NotFound => 2,
+            FsError::Stale => 116,
+            FsError::Exists => 17,
+            FsError::NotDirectory => 20,
+            FsError::IsDirectory => 21,
+            FsError::NotEmpty => 39,
+            FsError::Access => 13,
+            FsError::Permission => 1,
+            FsError::NameTooLong => 36,
+            FsError::Invalid | FsError::BadPosition => 22,
+            FsError::TooBig => 27,
+            FsError::NoSpace => 28,
+            FsError::TooManyLinks => 31,
+            FsError::NoXattr => 61,
+            FsError::XattrTooBig => 7,
+            FsError::ReadOnly => 30,
+            FsError::GuardMismatch => 125,
+            FsError::Offline | FsError::Busy => 11,
+            FsError::Media { .. } | FsError::Corrupt { .. } | FsError::Stopped => 5,
+        }
+    }
+}
+
+impl std::fmt::Display for FsError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = match *self {
+            FsError::NotFound => "no such file or directory",
+            FsError::Stale => "the inode no longer exists",
+            FsError::Exists => "the name is taken",
+            FsError::NotDirectory => "not a directory",
+            FsError::IsDirectory => "is a directory",
+            FsError::NotEmpty => "the directory is not empty",
+            FsError::Access => "permission denied",
+            FsError::Permission => "operation not permitted",
+            FsError::NameTooLong => "the name is longer than 255 bytes",
+            FsError::Invalid => "invalid argument",
+            FsError::TooBig => "the file would be too large",
+            FsError::NoSpace => "no space left in the pool",
+            FsError::TooManyLinks => "too many links",
+            FsError::NoXattr => "no such extended attribute",
+            FsError::XattrTooBig => "the extended attribute is larger than 64 KiB",
+            FsError::ReadOnly => "read-only",
+            FsError::GuardMismatch => "the file changed in between",
+            FsError::BadPosition => "no such directory position",
+            FsError::Offline => "the data is offline",
+            FsError::Busy => "busy, try again",
+            FsError::Media { block, error } => {
+                return write!(f, "the device failed at block {block}: {error:?}");
+            }
+            FsError::Corrupt { block, damage } => {
+                return write!(f, "damage at block {block}: {damage}");
+            }
+            FsError::Stopped => "this shard stopped after a failed write",
+        };
+        f.write_str(text)
+    }
+}
+
+impl std::error::Error for FsError {}

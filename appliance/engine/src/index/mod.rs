@@ -1,0 +1,5 @@
+//! Walks of the change indexes.
+
+mod change;
+
+pub use change::SeqIndex;

@@ -1,0 +1,10 @@
+//! Reading and changing one kind of item through a view.
+
+mod dirent;
+mod inode;
+mod orphan;
+mod xattr;
+
+pub use dirent::{Entry, NewEntry};
+pub use inode::attr_of_item;
+pub use xattr::check_xattr;

@@ -1,0 +1,46 @@
+//! The file system: what one core owns and what each operation means.
+//!
+//! A `Shard` is everything one core owns: its tablets, its write log, its cache. An operation
+//! (`op/`) gathers what it must read, applies all its checks and changes in one synchronous stretch
+//! (`txn/view.rs`), and settles: waits until the write log (`log/write_log.rs`) has it on stable
+//! media. Changes go to a tablet's memtable; `log/freeze.rs` writes frozen memtables as log trees and
+//! `log/merge.rs` folds them into the fs tree. `open.rs` goes the other way after a crash.
+//!
+//! Nothing here knows that NVMe, sockets or NFS exist, and nothing here is shared between threads:
+//! another shard's state is reached by mail (`peer.rs`).
+
+#![forbid(unsafe_code)]
+
+pub mod access;
+pub mod attr;
+pub mod counters;
+pub mod cred;
+pub mod error;
+pub mod format_pool;
+pub mod limits;
+pub mod name;
+pub mod op;
+pub mod open;
+pub mod pool;
+pub mod sabotage;
+pub mod shard;
+pub mod status;
+
+mod block;
+mod data;
+mod index;
+mod item;
+mod lock;
+mod log;
+mod peer;
+mod space;
+mod tablet;
+mod tree;
+mod txn;
+
+pub use cred::Cred;
+pub use error::FsError;
+pub use index::SeqIndex;
+pub use name::Name;
+pub use peer::{Mail, ports};
+pub use shard::{Shard, ShardConfig};

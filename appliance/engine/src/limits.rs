@@ -1,0 +1,83 @@
+//! The largest number of everything, each with where it comes from. What happens at the limit is
+//! said where the limit is used.
+
+/// Node allocations, filters included, are multiples of this many blocks, so that the space for
+/// nodes can never splinter into pieces too small for one.
+pub const NODE_UNIT: u64 = cairn_format::node::NODE_BLOCKS as u64;
+
+/// A tablet with more log trees than this folds its oldest one.
+pub const LOG_TREES_FOLD: usize = 4;
+/// A tablet with this many log trees takes no more freezes before a fold has ended; the format has
+/// room for 12.
+pub const LOG_TREES_STOP: usize = 10;
+
+/// Leaves of the fs tree that one fold step may rewrite. With the path above them a step writes at
+/// most `FOLD_STEP_NODES` nodes; the reserve of each tablet holds that many.
+pub const FOLD_STEP_LEAVES: usize = 16;
+pub const FOLD_STEP_NODES: u64 = 64;
+
+/// Bytes of items that one node is sure to take: 16 KiB less the header and one largest item.
+pub const NODE_FILL_MIN: usize = 11_000;
+
+/// One record's bytes; an operation that would exceed it works in steps.
+pub const RECORD_BYTES_MAX: usize = 512 << 10;
+/// A batch is sealed when it has grown to this.
+pub const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Log writes in flight at once, where a write can be durable by itself.
+pub const LOG_WRITES_MAX: usize = 4;
+/// How far ahead of the clock the logged seq ceiling is kept, in microseconds.
+pub const CEILING_AHEAD_US: u64 = 60_000_000;
+/// A log that has been idle this long writes one empty batch to carry its last mark.
+pub const LOG_IDLE_MS: u64 = 20;
+
+/// Memtables no larger than this are copied to the log's head rather than frozen when they hold the
+/// tail back.
+pub const RELOG_BYTES_MAX: usize = 32 << 10;
+
+/// One shard's memtables, when nothing else is configured.
+pub const MEMTABLE_BYTES_DEFAULT: usize = 64 << 20;
+/// One shard's node cache.
+pub const CACHE_BYTES_DEFAULT: usize = 256 << 20;
+
+/// Buffered, unwritten file data of one shard; writers wait above it.
+pub const DIRTY_BYTES_MAX: usize = 256 << 20;
+/// Write-back begins by itself above this.
+pub const DIRTY_BYTES_START: usize = 64 << 20;
+/// and after this long.
+pub const DIRTY_AGE_MS: u64 = 3_000;
+
+/// Synchronous writes up to this many bytes go through the log as inline extents.
+pub const INLINE_WRITE_BYTES_MAX: usize = 32 << 10;
+/// Files up to this size keep their bytes inline for good.
+pub const INLINE_FILE_BYTES_MAX: u64 = 2 << 10;
+
+/// An extent never crosses an aligned file MiB, so the one that covers a block begins at most this
+/// many blocks before it (docs/decisions/0005-extents-within-a-mib.md).
+pub const EXTENT_BLOCKS_MAX: u64 = 256;
+
+/// The largest file: byte offsets stay positive in every protocol.
+pub const FILE_BYTES_MAX: u64 = i64::MAX as u64;
+/// Bytes of one READ or WRITE.
+pub const IO_BYTES_MAX: usize = 1 << 20;
+
+pub const LINKS_MAX: u32 = i32::MAX as u32;
+pub const SYMLINK_BYTES_MAX: usize = 4095;
+pub const XATTR_VALUE_BYTES_MAX: usize = 65_535;
+
+/// Inode numbers handed out ahead of the logged high-water mark.
+pub const INODES_AHEAD: u64 = 1024;
+
+/// The first entry position of a directory: 1 and 2 stand for `.` and `..` in a listing.
+pub const POSITION_FIRST: u64 = 3;
+
+/// Extents removed by one step of a truncation or a deletion.
+pub const REMOVE_STEP_ITEMS: usize = 512;
+
+/// Entries of one answer to a listing or an index walk.
+pub const LISTING_ENTRIES_MAX: usize = 4096;
+
+/// Free-run items loaded by one step of a tablet's allocator.
+pub const FREE_RUNS_LOAD: usize = 1024;
+
+/// Requests a shard may have open at one peer.
+pub const PEER_OPEN_MAX: usize = 128;

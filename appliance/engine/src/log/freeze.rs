@@ -1,0 +1,291 @@
+//! A full memtable becomes a log tree: frozen, packed, written in long sequential writes, flushed,
+//! and only then named by a root record.
+//!
+//! Freezing cuts the log: records of the frozen memtable lie below the cut, later ones at or behind
+//! it, and the cut is the new root's replay position. Until the root record is durable a crash
+//! replays from the old position and the blocks written here are still free.
+//!
+//! A memtable that is small but holds back the log's tail is not worth a tree: `relog` copies its
+//! edits to the log's head together with a root that replays from there.
+
+use crate::error::FsError;
+use crate::limits::{NODE_FILL_MIN, NODE_UNIT};
+use crate::log::{Entry, LogClass, Memtable, Ticket};
+use crate::shard::Shard;
+use crate::space::Reservation;
+use crate::tablet::{LogTree, Root, Tablet, filter_hash};
+use crate::tree::{Built, Item, NodePlaces, pack_tree, write_nodes};
+use crate::txn::PendingEdit;
+use cairn_base::door::{Disk, Doors, Durability};
+use cairn_base::{BLOCK_BYTES, DmaSlice, Run};
+use cairn_format::TabletId;
+use cairn_format::filter::{FilterBuilder, FilterRef, filter_blocks};
+use cairn_format::key::{Key, Purpose};
+use cairn_format::record::{EditKind, RecordWriter};
+use cairn_format::tablet_root::LogTreeEntry;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// A change of a tablet's root, with the blocks it takes and frees.
+pub struct RootChange {
+    pub takes: Vec<Run>,
+    pub frees: Vec<Run>,
+    /// Edits that move to the log's head with this root.
+    pub relogged: Vec<(Key, Entry)>,
+}
+
+impl<D: Doors> Shard<D> {
+    pub(crate) async fn freeze(self: &Rc<Self>, id: TabletId) -> Result<(), FsError> {
+        let tablet = self.core.tablet(id);
+        let _turn = tablet.remaking.acquire(1).await;
+        self.spill_inline(&tablet).await?;
+        if tablet.active.borrow().is_empty() {
+            return Ok(());
+        }
+        let cut = self.log.cut();
+        let table = Rc::new(std::mem::take(&mut *tablet.active.borrow_mut()));
+        tablet.frozen_first.set(tablet.active_first.take());
+        *tablet.frozen.borrow_mut() = Some(Rc::clone(&table));
+        let log_tree = self.write_log_tree(&tablet, &table).await;
+        let (log_tree, reservation, used) = match log_tree {
+            Ok(written) => written,
+            Err(error) => {
+                // The frozen table stays readable and pinned; nothing was named. A device that
+                // cannot take a log tree cannot take the log either.
+                self.log.fail();
+                return Err(error);
+            }
+        };
+        let admission = self.log.admit(8 << 10, LogClass::Root).await?;
+        let change = RootChange { takes: used, frees: Vec::new(), relogged: Vec::new() };
+        self.change_root(&tablet, change, |root| {
+            root.log_trees.push(log_tree);
+            root.replay = cut;
+        });
+        drop((admission, reservation));
+        *tablet.frozen.borrow_mut() = None;
+        tablet.frozen_first.set(None);
+        self.core.counters.log_trees_written.add(1);
+        self.pace.wake_all();
+        Ok(())
+    }
+
+    async fn write_log_tree(
+        self: &Rc<Self>,
+        tablet: &Rc<Tablet>,
+        table: &Memtable,
+    ) -> Result<(LogTree, Reservation, Vec<Run>), FsError> {
+        let lookups = table.iter().filter(|(key, _)| filter_hash(key).is_some()).count() as u64;
+        let filter_room = if lookups > 0 { filter_blocks(lookups) } else { 0 };
+        let want = tree_blocks(table.node_bytes()) + filter_room.next_multiple_of(NODE_UNIT);
+        let reservation = self.reserve_nodes(tablet, want).await?;
+        let mut places = NodePlaces::new(reservation.runs().iter().copied());
+        let generation = tablet.root.borrow().generation + 1;
+        let filter = if lookups > 0 { places.take(filter_room) } else { None };
+        let arena = self.disk.arena();
+        let mut built: Vec<Built> = Vec::new();
+        let mut items = table.iter().map(|(key, entry)| match entry {
+            Entry::Put { value, .. } => Item { key: *key, value: Rc::clone(value), delete: false },
+            Entry::Delete => Item { key: *key, value: Rc::from(&[][..]), delete: true },
+        });
+        let tree = pack_tree(arena, tablet.id, generation, &mut items, &mut places, &mut built);
+        let device = tree.root.block_no().device();
+        write_nodes(&*self.disk, built).await?;
+        let filter = match filter {
+            Some(run) => self.write_filter(table, run, lookups).await?,
+            None => FilterRef::NONE,
+        };
+        self.flush(device).await?;
+        let entry = LogTreeEntry { tree, filter, ..LogTreeEntry::EMPTY };
+        let filter = RefCell::default();
+        let used = places.used().to_vec();
+        Ok((LogTree { entry, filter }, reservation, used))
+    }
+
+    async fn write_filter(
+        &self,
+        table: &Memtable,
+        run: Run,
+        lookups: u64,
+    ) -> Result<FilterRef, FsError> {
+        let blocks = filter_blocks(lookups) as usize;
+        let mut buf = self.disk.arena().alloc_zeroed(blocks * BLOCK_BYTES);
+        let mut builder = FilterBuilder::new(&mut buf, lookups);
+        for hash in table.iter().filter_map(|(key, _)| filter_hash(key)) {
+            builder.add(hash);
+        }
+        let filter = builder.finish(run.start);
+        let wrote = self.disk.write(run.start, vec![DmaSlice::whole(buf)], Durability::Cached);
+        wrote.await.map_err(|error| FsError::Media { block: run.start, error })?;
+        Ok(filter)
+    }
+
+    pub(crate) async fn flush(&self, device: cairn_base::DeviceId) -> Result<(), FsError> {
+        if crate::sabotage::planted(crate::sabotage::Sabotage::SkippedFlush) {
+            return Ok(());
+        }
+        let block = cairn_base::BlockNo::new(device, 0);
+        let flushed = self.disk.flush(device).await;
+        flushed.map_err(|error| {
+            // Nothing since the last good flush can be trusted any more.
+            self.log.fail();
+            FsError::Media { block, error }
+        })
+    }
+
+    /// Copies a small memtable to the log's head.
+    pub(crate) async fn relog(self: &Rc<Self>, id: TabletId) -> Result<(), FsError> {
+        let tablet = self.core.tablet(id);
+        let _turn = tablet.remaking.acquire(1).await;
+        let bytes = tablet.active.borrow().node_bytes() + 4096;
+        let admission = self.log.admit(bytes, LogClass::Root).await?;
+        if tablet.active.borrow().is_empty() {
+            return Ok(());
+        }
+        let head = self.log.cut();
+        let entries = tablet.active.borrow();
+        let relogged = entries.iter().map(|(key, entry)| (*key, entry.clone())).collect();
+        drop(entries);
+        let change = RootChange { takes: Vec::new(), frees: Vec::new(), relogged };
+        self.change_root(&tablet, change, |root| root.replay = head);
+        tablet.active_first.set(Some(head));
+        drop(admission);
+        self.core.counters.relogs.add(1);
+        Ok(())
+    }
+
+    /// Installs a new root, by a record that also takes and frees the blocks. Synchronous.
+    pub(crate) fn change_root(
+        &self,
+        tablet: &Rc<Tablet>,
+        change: RootChange,
+        edit: impl FnOnce(&mut Root),
+    ) -> Ticket {
+        self.log.seq(self.wall_us());
+        let ticket = self.log.forming_ticket();
+        let position = self.log.next_position();
+        let takes: Vec<_> =
+            change.takes.iter().map(|run| (tablet.id, Purpose::Node, *run)).collect();
+        let frees: Vec<_> =
+            change.frees.iter().map(|run| (tablet.id, Purpose::Node, *run)).collect();
+        let mut edits = BTreeMap::new();
+        for (key, entry) in change.relogged {
+            let edit = match entry {
+                Entry::Put { value, fresh: true } => {
+                    PendingEdit { kind: EditKind::PutNew, value: Some(value) }
+                }
+                Entry::Put { value, fresh: false } => {
+                    PendingEdit { kind: EditKind::Put, value: Some(value) }
+                }
+                Entry::Delete => PendingEdit { kind: EditKind::Delete, value: None },
+            };
+            edits.insert((tablet.id, key), edit);
+        }
+        let relogged = !edits.is_empty();
+        let mut totals = BTreeMap::new();
+        self.space_edits(&takes, &frees, ticket, &mut edits, &mut totals);
+        if let Some(totals) = totals.get(&tablet.id) {
+            tablet.totals.set(*totals);
+        }
+        {
+            let mut root = tablet.root.borrow_mut();
+            edit(&mut root);
+            root.generation += 1;
+        }
+        let body = tablet.root_body(self.core.pool.epoch, self.core.pool.node, self.core.id);
+        self.log.append(|out| {
+            let mut record = RecordWriter::begin(out);
+            record.section(tablet.id, &body.totals, Some(&body));
+            for ((_, key), edit) in &edits {
+                record.edit(edit.kind, key, edit.value.as_deref().unwrap_or(&[]));
+            }
+            record.finish();
+        });
+        tablet.root_record.set(Some((ticket, Box::new(body))));
+        if !relogged {
+            let mut active = tablet.active.borrow_mut();
+            for ((_, key), edit) in edits {
+                if tablet.active_first.get().is_none() {
+                    tablet.active_first.set(Some(position));
+                }
+                active.apply(edit.kind, key, edit.value);
+            }
+        }
+        ticket
+    }
+
+    /// Reserves node blocks that a permit has promised before.
+    pub(crate) async fn reserve_nodes(
+        self: &Rc<Self>,
+        tablet: &Rc<Tablet>,
+        want: u64,
+    ) -> Result<Reservation, FsError> {
+        let mut held = tablet.space.reserve_nodes(want);
+        while held.blocks() < want {
+            self.more_space(tablet, Purpose::Node).await?;
+            held.absorb(tablet.space.reserve_nodes(want - held.blocks()));
+        }
+        Ok(held)
+    }
+
+    /// Writes the root blocks that the log's tail is about to pass, then moves the tail up.
+    pub(crate) async fn trim(self: &Rc<Self>) -> Result<(), FsError> {
+        let pinned = self.core.tablets().filter_map(|tablet| tablet.pinned_position());
+        let tail = pinned.min().unwrap_or(self.log.next_position());
+        if tail <= self.log.tail() {
+            return Ok(());
+        }
+        self.settle(self.log.newest_ticket()).await?;
+        let mut generations = Vec::new();
+        let mut wrote = None;
+        let tablets: Vec<Rc<Tablet>> = self.core.tablets().cloned().collect();
+        for tablet in tablets {
+            if let Some((ticket, body)) = tablet.root_record.take() {
+                if self.log.is_settled(ticket) {
+                    wrote = Some(self.write_root_block(&tablet, &body).await?);
+                    tablet.root_block_generation.set(body.generation.get());
+                } else {
+                    // Newer than the settle above, so newer than the tail as well.
+                    tablet.keep_root_record(ticket, body);
+                }
+            }
+            generations.push((
+                tablet.id,
+                cairn_format::RootGeneration(tablet.root_block_generation.get()),
+            ));
+        }
+        if let Some(device) = wrote {
+            self.flush(device).await?;
+        }
+        let bytes = 64 + 16 * generations.len();
+        let admission = self.log.admit(bytes, LogClass::Root).await?;
+        self.log.seq(self.wall_us());
+        self.log.set_tail(tail);
+        let ticket = self.log.append(|out| {
+            cairn_format::record::write_trim(out, generations.iter().copied());
+        });
+        drop(admission);
+        self.core.counters.trims.add(1);
+        self.settle(ticket).await
+    }
+
+    async fn write_root_block(
+        &self,
+        tablet: &Tablet,
+        body: &cairn_format::tablet_root::RootBody,
+    ) -> Result<cairn_base::DeviceId, FsError> {
+        let at = cairn_format::superblock::root_block(tablet.id, body.generation());
+        let mut buf = self.disk.arena().alloc_zeroed(BLOCK_BYTES);
+        cairn_format::tablet_root::TabletRootBlock::seal(body, &self.core.pool.fsid, &mut buf);
+        let wrote = self.disk.write(at, vec![DmaSlice::whole(buf)], Durability::Cached).await;
+        wrote.map_err(|error| FsError::Media { block: at, error })?;
+        Ok(at.device())
+    }
+}
+
+/// Blocks that a tree of so many item bytes takes at most.
+fn tree_blocks(bytes: usize) -> u64 {
+    let leaves = bytes.div_ceil(NODE_FILL_MIN) as u64;
+    (leaves + leaves / 8 + 6) * NODE_UNIT
+}

@@ -1,0 +1,12 @@
+//! From an acknowledged change to the fs tree: write log, memtable, log tree, fold.
+
+mod area;
+pub mod freeze;
+mod memtable;
+pub mod merge;
+pub mod pace;
+pub mod recover;
+mod write_log;
+
+pub use memtable::{Entry, Memtable, item_bytes};
+pub use write_log::{Admission, LogClass, LogConfig, Ticket, WriteLog};

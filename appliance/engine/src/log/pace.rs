@@ -1,0 +1,87 @@
+//! When to freeze, relog, fold and trim.
+//!
+//! One task a shard does one thing at a time, the most urgent first: what the log's tail waits for,
+//! then memory, then folding. Nothing here has a clock: work follows from how full things are, so an
+//! idle shard does nothing and the simulator repeats.
+
+use crate::limits::{LOG_TREES_STOP, RELOG_BYTES_MAX};
+use crate::log::merge::wants_fold;
+use crate::shard::Shard;
+use cairn_base::door::Doors;
+use cairn_format::TabletId;
+use std::rc::Rc;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    Freeze(TabletId),
+    Relog(TabletId),
+    Fold(TabletId),
+    Trim,
+}
+
+impl<D: Doors> Shard<D> {
+    /// The pacing task: ends when the shard stops or its log fails.
+    pub(crate) async fn run_pace(self: Rc<Self>) {
+        loop {
+            let next = self.pace.until(|| {
+                if self.is_stopping() || self.log.has_failed() {
+                    return Some(None);
+                }
+                self.next_action().map(Some)
+            });
+            let Some(action) = next.await else { return };
+            let done = match action {
+                Action::Freeze(tablet) => self.freeze(tablet).await,
+                Action::Relog(tablet) => self.relog(tablet).await,
+                Action::Fold(tablet) => self.fold_step(tablet).await.map(drop),
+                Action::Trim => self.trim().await,
+            };
+            if done.is_err() {
+                // A tree that cannot be written or read holds the tail for ever: better to say so now.
+                self.log.fail();
+                self.pace.wake_all();
+                return;
+            }
+            self.handle.yield_now().await;
+        }
+    }
+
+    fn next_action(&self) -> Option<Action> {
+        let (area, next, tail) =
+            (self.log.area_blocks(), self.log.next_position(), self.log.tail());
+        if next.0 - tail.0 > area / 2 {
+            let pinning = self.core.tablets().filter_map(|t| Some((t.pinned_position()?, t)));
+            let oldest = pinning.min_by_key(|(position, _)| *position);
+            let reach = oldest.as_ref().map_or(next, |(position, _)| *position);
+            // A trim writes root blocks and a record: worth it for a good part of the ring.
+            if reach.0 - tail.0 > area / 8 {
+                return Some(Action::Trim);
+            }
+            if let Some((_, tablet)) = oldest {
+                let small = tablet.active.borrow().node_bytes() <= RELOG_BYTES_MAX;
+                let relog = small && self.log.has_room_for_relog();
+                return Some(if relog {
+                    Action::Relog(tablet.id)
+                } else {
+                    self.freeze_or_fold(tablet.id)
+                });
+            }
+        }
+        let memory = self.core.memtable_bytes();
+        let budget = self.config.memtable_bytes;
+        if memory > budget / 2 || memory + self.memory_wanted.get() > budget {
+            let largest = self.core.tablets().max_by_key(|t| t.active.borrow().bytes())?;
+            if largest.active.borrow().bytes() > 0 {
+                return Some(self.freeze_or_fold(largest.id));
+            }
+        }
+        let due = self.core.tablets().filter(|tablet| wants_fold(tablet));
+        let due = due.max_by_key(|tablet| tablet.root.borrow().log_trees.len());
+        due.map(|tablet| Action::Fold(tablet.id))
+    }
+
+    fn freeze_or_fold(&self, id: TabletId) -> Action {
+        let log_trees = self.core.tablet(id).root.borrow().log_trees.len();
+        if log_trees >= LOG_TREES_STOP { Action::Fold(id) } else { Action::Freeze(id) }
+    }
+}

@@ -1,0 +1,202 @@
+//! What the logs of the last epoch hold, read back after a crash or a clean stop alike.
+//!
+//! Every log area of the pool is read, whoever wrote it, once and whole. A batch counts when its
+//! header names this log and epoch, stands where its position says, and its checksum holds. The
+//! batches from the highest tail on must follow each other; where the chain ends below a position
+//! that any batch says was acknowledged, something that was promised is gone, and the pool is not
+//! opened. Behind that, a missing batch is the tail: nobody was told of it.
+//!
+//! Replay reads no tree: records hold whole items, so each tablet gets the list of its edits, in
+//! order, and the newest root among its root blocks and root records.
+
+use crate::open::OpenError;
+use crate::sabotage::{Sabotage, planted};
+use cairn_base::door::Disk;
+use cairn_base::{BLOCK_BYTES, Run};
+use cairn_format::key::Key;
+use cairn_format::record::{Batch, EditKind, Record};
+use cairn_format::superblock::LogArea;
+use cairn_format::tablet_root::{RootBody, Totals};
+use cairn_format::{Damage, Epoch, LogPosition, Seq, ShardId, TabletId};
+use std::collections::BTreeMap;
+
+/// An edit on its way to the shard that owns its tablet.
+#[derive(Clone, Debug)]
+pub struct RecoveredEdit {
+    pub kind: EditKind,
+    pub key: Key,
+    pub value: Box<[u8]>,
+}
+
+/// One tablet as the last epoch left it. Plain data: it crosses to its shard's thread.
+#[derive(Debug)]
+pub struct RecoveredTablet {
+    pub body: Box<RootBody>,
+    /// What its trees do not hold yet, oldest first.
+    pub edits: Vec<RecoveredEdit>,
+    pub totals: Totals,
+    pub newest_seq: Seq,
+}
+
+/// One log's valid batches, back to back from its tail.
+pub struct LogImage {
+    pub shard: ShardId,
+    pub ceiling: Seq,
+    bytes: Vec<u8>,
+    /// Offsets of the chain's batches.
+    chain: Vec<usize>,
+    fsid_head: u64,
+}
+
+/// Bytes of one device read.
+const READ_BYTES: usize = 1 << 20;
+
+pub async fn read_log<K: Disk>(
+    disk: &K,
+    area: &LogArea,
+    fsid_head: u64,
+) -> Result<LogImage, OpenError> {
+    let bytes = read_run(disk, area.run()).await?;
+    let mut found: BTreeMap<u64, usize> = BTreeMap::new();
+    let (mut acked, mut tail, mut ceiling) = (0, 0, 0);
+    for slot in 0..area.blocks.get() {
+        let at = slot as usize * BLOCK_BYTES;
+        let here = &bytes[at..];
+        let Some(header) = Batch::header_of(here) else { continue };
+        let ours = header.node == area.node
+            && header.shard == area.shard
+            && header.epoch == area.epoch
+            && header.position.get() % area.blocks.get() == slot;
+        if !ours || Batch::parse(here, fsid_head).is_err() {
+            continue;
+        }
+        found.insert(header.position.get(), at);
+        acked = acked.max(header.acked.get());
+        tail = tail.max(header.tail.get());
+        ceiling = ceiling.max(header.ceiling.get());
+    }
+    let mut chain = Vec::new();
+    let mut next = tail;
+    while let Some(at) = found.get(&next) {
+        chain.push(*at);
+        let header = Batch::header_of(&bytes[*at..]).expect("it was found by its header");
+        next += u64::from(header.blocks.get());
+    }
+    let shard = ShardId(area.shard.get());
+    if next < acked {
+        return Err(OpenError::LogDamaged {
+            shard,
+            position: LogPosition(next),
+            acknowledged: LogPosition(acked),
+        });
+    }
+    if planted(Sabotage::ReplayOffByOne) {
+        chain.pop();
+    }
+    Ok(LogImage { shard, ceiling: Seq(ceiling), bytes, chain, fsid_head })
+}
+
+async fn read_run<K: Disk>(disk: &K, run: Run) -> Result<Vec<u8>, OpenError> {
+    let mut bytes = Vec::with_capacity(run.bytes() as usize);
+    let mut at = run.start;
+    while at < run.end() {
+        let blocks = (run.end().index() - at.index()).min((READ_BYTES / BLOCK_BYTES) as u64);
+        let buf = disk.arena().alloc(blocks as usize * BLOCK_BYTES);
+        let (buf, read) = disk.read(at, buf).await;
+        read.map_err(|error| OpenError::Media { block: at, error })?;
+        bytes.extend_from_slice(&buf);
+        at = at.after(blocks);
+    }
+    Ok(bytes)
+}
+
+impl LogImage {
+    fn damaged(&self, damage: Damage) -> OpenError {
+        OpenError::RecordDamaged { shard: self.shard, damage }
+    }
+
+    fn batches(&self) -> impl Iterator<Item = Result<Batch<'_>, OpenError>> {
+        self.chain.iter().map(|at| {
+            Batch::parse(&self.bytes[*at..], self.fsid_head).map_err(|damage| self.damaged(damage))
+        })
+    }
+
+    /// Takes up newer roots, and checks that no root the log was trimmed by has been lost.
+    pub fn replay_roots(
+        &self,
+        tablets: &mut BTreeMap<TabletId, RecoveredTablet>,
+    ) -> Result<(), OpenError> {
+        let mut trimmed = Vec::new();
+        for batch in self.batches() {
+            let batch = batch?;
+            for record in batch.records() {
+                match record.map_err(|damage| self.damaged(damage))? {
+                    Record::Trim(trim) => {
+                        trimmed = trim.roots().collect::<Vec<_>>();
+                    }
+                    Record::Edits(edits) => {
+                        for section in edits.sections() {
+                            let section = section.map_err(|damage| self.damaged(damage))?;
+                            let Some(root) = section.root else { continue };
+                            let tablet = self.tablet(tablets, section.tablet)?;
+                            if root.generation.get() > tablet.body.generation.get() {
+                                *tablet.body = *root;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        for (id, generation) in trimmed {
+            let tablet = self.tablet(tablets, id)?;
+            let found = tablet.body.generation();
+            if found < generation {
+                return Err(OpenError::RootLost { tablet: id, found, trimmed: generation });
+            }
+        }
+        Ok(())
+    }
+
+    fn tablet<'t>(
+        &self,
+        tablets: &'t mut BTreeMap<TabletId, RecoveredTablet>,
+        id: TabletId,
+    ) -> Result<&'t mut RecoveredTablet, OpenError> {
+        tablets.get_mut(&id).ok_or(self.damaged(Damage::Value("section tablet")))
+    }
+
+    /// Gives each tablet the edits that its newest root's trees do not hold.
+    pub fn replay_edits(
+        &self,
+        epoch: Epoch,
+        tablets: &mut BTreeMap<TabletId, RecoveredTablet>,
+    ) -> Result<(), OpenError> {
+        for batch in self.batches() {
+            let batch = batch?;
+            let position = batch.header().position.get();
+            let seq = Seq(batch.header().seq.get());
+            for record in batch.records() {
+                let Record::Edits(edits) = record.map_err(|damage| self.damaged(damage))? else {
+                    continue;
+                };
+                for section in edits.sections() {
+                    let section = section.map_err(|damage| self.damaged(damage))?;
+                    let tablet = self.tablet(tablets, section.tablet)?;
+                    // Absolute sums: the last record's hold, whatever the trees hold already.
+                    tablet.totals = section.totals;
+                    tablet.newest_seq = seq;
+                    let replay = &tablet.body.replay;
+                    if replay.epoch.get() == epoch.0 && position < replay.position.get() {
+                        continue;
+                    }
+                    for edit in section.edits() {
+                        let edit = edit.map_err(|damage| self.damaged(damage))?;
+                        let value = edit.value.into();
+                        tablet.edits.push(RecoveredEdit { kind: edit.kind, key: edit.key, value });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,161 @@
+//! The operations of the file system, one file a verb.
+//!
+//! Each is a plain struct that says who asks for what. `Shard::call` runs it on the shard that owns
+//! its home inode: here, or by mail. The list below is closed, so a frontend, the mail and the
+//! simulator all know the same operations.
+
+mod access;
+mod commit;
+mod create;
+mod getattr;
+mod link;
+mod lookup;
+mod parts;
+mod read;
+mod readdir;
+mod readlink;
+mod remove;
+mod rename;
+mod setattr;
+mod unlink;
+mod write;
+mod xattr;
+
+pub use access::{Access, Accessed};
+pub use commit::Commit;
+pub use create::{Create, CreateHow, Created, Mkdir, Mknod, Symlink};
+pub use getattr::{Attrs, Getattr};
+pub use link::{Link, Linked};
+pub use lookup::{Found, Lookup, Parent};
+pub use read::{Data, Read};
+pub use readdir::{Dirent, Listing, Readdir};
+pub use readlink::{LinkText, Readlink};
+pub use rename::{PeekEntry, Rename, Renamed};
+pub use setattr::Setattr;
+pub use unlink::{Rmdir, Unlink};
+pub use write::{Stability, Write, Written};
+pub use xattr::{GetXattr, ListXattr, RemoveXattr, SetXattr, XattrSet};
+
+use crate::attr::{Attr, Change};
+use crate::error::FsError;
+use crate::item::Entry;
+use crate::peer::{Answer, Ask, mismatch};
+use crate::shard::Shard;
+use cairn_base::door::Doors;
+use cairn_format::InodeNo;
+use std::rc::Rc;
+
+/// One operation.
+pub trait Op: Into<Request> {
+    type Output;
+
+    fn unwrap_reply(reply: Reply) -> Self::Output;
+}
+
+macro_rules! operations {
+    ($($name:ident => $output:ty),* $(,)?) => {
+        /// Any operation, as it travels between shards.
+        #[derive(Debug)]
+        pub enum Request {
+            $($name($name),)*
+        }
+
+        impl Request {
+            /// The inode whose owner runs it.
+            pub fn home(&self) -> InodeNo {
+                match self {
+                    $(Request::$name(op) => op.home(),)*
+                }
+            }
+
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Request::$name(_) => stringify!($name),)*
+                }
+            }
+
+            /// Runs it on this shard, which owns its home.
+            pub(crate) async fn run<D: Doors>(self, shard: &Rc<Shard<D>>) -> Result<Reply, FsError> {
+                match self {
+                    $(Request::$name(op) => op.run(shard).await.map(Reply::$name),)*
+                }
+            }
+        }
+
+        /// What any operation answers.
+        #[derive(Debug)]
+        pub enum Reply {
+            $($name($output),)*
+        }
+
+        $(
+            impl From<$name> for Request {
+                fn from(op: $name) -> Request {
+                    Request::$name(op)
+                }
+            }
+
+            impl Op for $name {
+                type Output = $output;
+
+                fn unwrap_reply(reply: Reply) -> $output {
+                    match reply {
+                        Reply::$name(output) => output,
+                        other => unreachable!("asked {}, answered {other:?}", stringify!($name)),
+                    }
+                }
+            }
+        )*
+    };
+}
+
+operations! {
+    Lookup => Found,
+    Parent => Found,
+    Getattr => Attr,
+    Attrs => Vec<Option<Attr>>,
+    Setattr => Change,
+    Access => Accessed,
+    Readlink => LinkText,
+    Read => Data,
+    Write => Written,
+    Commit => Change,
+    Create => Created,
+    Mkdir => Created,
+    Symlink => Created,
+    Mknod => Created,
+    Link => Linked,
+    Unlink => Change,
+    Rmdir => Change,
+    Rename => Renamed,
+    PeekEntry => Option<Entry>,
+    Readdir => Listing,
+    GetXattr => Vec<u8>,
+    SetXattr => Attr,
+    ListXattr => Vec<Vec<u8>>,
+    RemoveXattr => Attr,
+}
+
+impl<D: Doors> Shard<D> {
+    /// Runs an operation on the shard that owns its home: this one, or another by mail.
+    pub async fn call<O: Op>(self: &Rc<Self>, op: O) -> Result<O::Output, FsError> {
+        let request: Request = op.into();
+        let owner = self.home(request.home())?;
+        if owner == self.core.id {
+            return self.run_here(request).await.map(O::unwrap_reply);
+        }
+        match self.peers.ask(owner, Ask::Op(Box::new(request))).await? {
+            Answer::Op(reply) => reply.map(|reply| O::unwrap_reply(*reply)),
+            other => mismatch(&other),
+        }
+    }
+
+    pub(crate) async fn run_here(self: &Rc<Self>, request: Request) -> Result<Reply, FsError> {
+        self.core.counters.operations.add(1);
+        let reply = request.run(self).await;
+        if reply.as_ref().err() == Some(&FsError::Busy) {
+            self.core.counters.busy.add(1);
+        }
+        reply
+    }
+}

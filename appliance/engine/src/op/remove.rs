@@ -1,0 +1,58 @@
+//! What is left of inodes without a name is removed in the background, in bounded steps. After a
+//! crash the orphan items say where to go on.
+
+use crate::data;
+use crate::error::FsError;
+use crate::op::unlink::REMOVAL_BYTES;
+use crate::shard::Shard;
+use crate::txn::{Class, Need};
+use cairn_base::door::Doors;
+use cairn_format::key::{Key, ParsedKey, RANGE_ORPHAN};
+use cairn_format::{InodeNo, TabletId};
+use std::rc::Rc;
+
+impl<D: Doors> Shard<D> {
+    /// The task that removes orphans; ends when the shard stops.
+    pub(crate) async fn run_removals(self: Rc<Self>) {
+        loop {
+            let due = self.pace.until(|| {
+                if self.is_stopping() || self.log.has_failed() {
+                    return Some(None);
+                }
+                let with = self.core.tablets().find(|tablet| tablet.totals.get().orphans.get() > 0);
+                with.map(|tablet| Some(tablet.id))
+            });
+            let Some(tablet) = due.await else { return };
+            if self.remove_one(tablet).await.is_err() {
+                // Full or damaged: the orphan stays, and is tried again at the next open.
+                return;
+            }
+            self.handle.yield_now().await;
+        }
+    }
+
+    async fn remove_one(self: &Rc<Self>, tablet: TabletId) -> Result<(), FsError> {
+        let prefix = Key::of_range(RANGE_ORPHAN);
+        let found = self.read_with(|view| view.first(tablet, prefix, prefix.prefix_end())).await?;
+        let ino = found.and_then(|(key, _)| match key.parse() {
+            Some(ParsedKey::Orphan(ino)) => Some(ino),
+            _ => None,
+        });
+        match ino {
+            Some(ino) => self.remove_orphan_step(ino).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn remove_orphan_step(self: &Rc<Self>, ino: InodeNo) -> Result<(), FsError> {
+        let need = Need::new(Class::Freeing, &[ino.tablet()], REMOVAL_BYTES);
+        self.transact(need, |view| {
+            let mut item = view.inode_to_change(ino)?;
+            let more = data::remove_data_step(view, ino, &mut item)?;
+            view.change_inode(ino, &mut item);
+            if more { Ok(()) } else { view.finish_orphan(ino, &item) }
+        })
+        .await?;
+        Ok(())
+    }
+}

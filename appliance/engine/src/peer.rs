@@ -1,0 +1,190 @@
+//! What one shard may ask of another: a closed list, carried by bounded mail.
+//!
+//! A request that opens something may meet `Busy`; what follows through the same slot never does
+//! (`cairn_reactor::Post`). Everything here is plain data that can cross threads.
+
+use crate::error::FsError;
+use crate::op::{Reply, Request};
+use crate::shard::Shard;
+use crate::status::ShardStatus;
+use crate::txn::Class;
+use crate::txn::across::{Fact, Watch};
+use cairn_base::door::Doors;
+use cairn_format::item::PartChange;
+use cairn_format::key::Purpose;
+use cairn_format::{InodeNo, OpId, Seq, ShardId, TabletId};
+use cairn_reactor::{Letter, Port, Post, Replier, Slot};
+use std::rc::Rc;
+
+#[derive(Debug)]
+pub enum Ask {
+    /// Run an operation whose home is there.
+    Op(Box<Request>),
+    /// First phase: lock and tell (`txn/across.rs`).
+    Prepare {
+        op: OpId,
+        watch: Watch,
+        bytes: usize,
+        class: Class,
+    },
+    /// Second phase: the operation is committed.
+    Apply {
+        op: OpId,
+        changes: Vec<PartChange>,
+    },
+    /// The operation will not be: let go.
+    Abandon {
+        op: OpId,
+    },
+    /// The coordinator's pending item is gone for good.
+    Forget {
+        op: OpId,
+        tablets: Vec<TabletId>,
+    },
+    /// The pool's one lock for moves of directories; asked of tablet 1's owner.
+    LockRenames {
+        op: OpId,
+    },
+    UnlockRenames {
+        op: OpId,
+    },
+    /// The parent of a directory; `None` for the root.
+    ParentOf(InodeNo),
+    /// A zone for a tablet of the asker; asked of tablet 1's owner. False: there is none.
+    Zone {
+        tablet: TabletId,
+        purpose: Purpose,
+    },
+    /// Give wholly free zones back to tablet 1. True: there were some.
+    ReturnZones,
+    /// Raise your clock to this and say what is stable.
+    Stable(Seq),
+    /// Entries of a seq index.
+    Walk {
+        range: u8,
+        from: (Seq, u64),
+        to: (Seq, u64),
+        max: usize,
+    },
+    Status,
+    /// This shard has recovered its tablets; answered when the pool's new epoch is durable.
+    Recovered,
+    /// This shard has applied what it had pending; answered when all have.
+    Applied,
+}
+
+#[derive(Debug)]
+pub enum Answer {
+    Op(Result<Box<Reply>, FsError>),
+    Fact(Result<Fact, FsError>),
+    Done(Result<(), FsError>),
+    Parent(Result<Option<InodeNo>, FsError>),
+    Zone(Result<bool, FsError>),
+    Stable(Seq),
+    Walk(Result<Vec<(Seq, InodeNo)>, FsError>),
+    Status(Box<ShardStatus>),
+}
+
+pub type Mail = Letter<Ask, Answer>;
+
+pub struct Peers {
+    post: Post<Ask, Answer>,
+}
+
+/// Ports for all shards of one daemon.
+pub fn ports(shards: usize) -> Vec<Port<Mail>> {
+    Post::<Ask, Answer>::mesh(shards, crate::limits::PEER_OPEN_MAX)
+}
+
+impl Peers {
+    pub fn new(port: Port<Mail>) -> Peers {
+        Peers { post: Post::new(port, crate::limits::PEER_OPEN_MAX) }
+    }
+
+    pub fn port(&self) -> &Port<Mail> {
+        self.post.port()
+    }
+
+    pub fn open(&self, to: ShardId) -> Result<Slot<Ask, Answer>, FsError> {
+        self.post.open(usize::from(to.0)).map_err(|_| FsError::Busy)
+    }
+
+    pub async fn ask(&self, to: ShardId, ask: Ask) -> Result<Answer, FsError> {
+        let mut slot = self.open(to)?;
+        Ok(slot.ask(ask).await)
+    }
+}
+
+/// The answer was not one to this question: the lists above do not match.
+pub(crate) fn mismatch(answer: &Answer) -> ! {
+    unreachable!("an answer to another question: {answer:?}")
+}
+
+impl Answer {
+    pub(crate) fn done(self) -> Result<(), FsError> {
+        match self {
+            Answer::Done(result) => result,
+            other => mismatch(&other),
+        }
+    }
+}
+
+impl<D: Doors> Shard<D> {
+    /// This shard's mailbox, for the loop around it: sleeping and waking.
+    pub fn port(&self) -> &Port<Mail> {
+        self.peers.port()
+    }
+
+    /// Takes in mail and starts what it asks for. Gives how many letters there were.
+    pub fn poll_mail(self: &Rc<Self>) -> usize {
+        self.peers.post.poll(|from, ask, replier| {
+            let shard = Rc::clone(self);
+            let from = ShardId(from as u16);
+            let served = self.gate.spawn(async move { shard.serve(from, ask, replier).await });
+            assert!(served.is_ok(), "the gate outlives the polling of mail");
+        })
+    }
+
+    async fn serve(self: Rc<Self>, from: ShardId, ask: Ask, replier: Replier<Ask, Answer>) {
+        let answer = match ask {
+            Ask::Op(request) => Answer::Op(self.run_here(*request).await.map(Box::new)),
+            Ask::Prepare { op, watch, bytes, class } => {
+                Answer::Fact(self.prepare(op, &watch, bytes, class).await)
+            }
+            Ask::Apply { op, changes } => Answer::Done(self.apply_part(op, &changes).await),
+            Ask::Abandon { op } => {
+                self.release(op);
+                Answer::Done(Ok(()))
+            }
+            Ask::Forget { op, tablets } => Answer::Done(self.forget(op, &tablets).await),
+            Ask::LockRenames { op } => {
+                let guard = self.rename_lock.acquire(1).await;
+                self.rename_held.borrow_mut().insert(op, guard);
+                Answer::Done(Ok(()))
+            }
+            Ask::UnlockRenames { op } => {
+                self.rename_held.borrow_mut().remove(&op);
+                Answer::Done(Ok(()))
+            }
+            Ask::ParentOf(dir) => Answer::Parent(self.parent_of(dir).await),
+            Ask::Zone { tablet, purpose } => {
+                Answer::Zone(self.hand_out_zone(tablet, purpose).await)
+            }
+            Ask::ReturnZones => Answer::Zone(self.return_zones().await),
+            Ask::Stable(seen) => Answer::Stable(self.log.stable(seen)),
+            Ask::Walk { range, from, to, max } => {
+                Answer::Walk(self.walk_here(range, from, to, max).await)
+            }
+            Ask::Status => Answer::Status(Box::new(self.status_here())),
+            Ask::Recovered => {
+                self.barrier.recovered(from).await;
+                Answer::Done(Ok(()))
+            }
+            Ask::Applied => {
+                self.barrier.applied(from).await;
+                Answer::Done(Ok(()))
+            }
+        };
+        replier.reply(answer);
+    }
+}

@@ -1,0 +1,440 @@
+//! What one core owns, and the loop that turns a synchronous stretch into a durable change.
+//!
+//! `Core` is the part that needs no doors: tablets, cache, locks. `Shard` adds the disk, the log,
+//! the reactor and the way to the other shards. Neither is `Send`; a shard never leaves the thread
+//! that opened it.
+
+use crate::block::{Absent, Cache, Pins, fetch_filter, fetch_node};
+use crate::counters::Counters;
+use crate::data::Dirty;
+use crate::error::FsError;
+use crate::lock::Locks;
+use crate::log::{Ticket, WriteLog};
+use crate::open::Barrier;
+use crate::peer::Peers;
+use crate::pool::Pool;
+use crate::space::Reads;
+use crate::tablet::Tablet;
+use crate::txn::{Need, Permit, Stop, View};
+use cairn_base::Arena;
+use cairn_base::door::{Clock, Disk, Doors};
+use cairn_format::item::FreeRunItem;
+use cairn_format::key::Purpose;
+use cairn_format::record::{EditKind, RecordWriter};
+use cairn_format::{Epoch, InodeNo, OpId, ShardId, TabletId};
+use cairn_reactor::{Gate, Handle, Semaphore, WaitList};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use zerocopy::IntoBytes;
+
+/// What an operator may set for one shard.
+#[derive(Clone, Copy, Debug)]
+pub struct ShardConfig {
+    /// Budget of all memtables.
+    pub memtable_bytes: usize,
+    pub cache_bytes: usize,
+}
+
+impl Default for ShardConfig {
+    fn default() -> ShardConfig {
+        ShardConfig {
+            memtable_bytes: crate::limits::MEMTABLE_BYTES_DEFAULT,
+            cache_bytes: crate::limits::CACHE_BYTES_DEFAULT,
+        }
+    }
+}
+
+/// The part of a shard that synchronous code works on.
+pub struct Core {
+    pub id: ShardId,
+    pub pool: Pool,
+    tablets: BTreeMap<TabletId, Rc<Tablet>>,
+    pub cache: Cache,
+    pub locks: Locks,
+    pub reads: Rc<Reads>,
+    pub counters: Counters,
+    pub dirty: Dirty,
+    /// Round robin over all tablets for new directories near the root.
+    pub rotor: Cell<u16>,
+}
+
+impl Core {
+    pub fn new(
+        id: ShardId,
+        pool: Pool,
+        tablets: Vec<Tablet>,
+        reads: Rc<Reads>,
+        config: &ShardConfig,
+    ) -> Core {
+        let tablets = tablets.into_iter().map(|tablet| (tablet.id, Rc::new(tablet))).collect();
+        Core {
+            id,
+            pool,
+            tablets,
+            cache: Cache::new(config.cache_bytes),
+            locks: Locks::default(),
+            reads,
+            counters: Counters::default(),
+            dirty: Dirty::default(),
+            rotor: Cell::new(id.0),
+        }
+    }
+
+    /// A tablet of this shard. Requests for others were routed before.
+    pub fn tablet(&self, id: TabletId) -> Rc<Tablet> {
+        Rc::clone(self.tablets.get(&id).expect("requests are routed to the tablet's owner"))
+    }
+
+    pub fn owns(&self, id: TabletId) -> bool {
+        self.tablets.contains_key(&id)
+    }
+
+    pub fn tablets(&self) -> impl Iterator<Item = &Rc<Tablet>> {
+        self.tablets.values()
+    }
+
+    pub fn memtable_bytes(&self) -> usize {
+        self.tablets().map(|tablet| tablet.memtable_bytes()).sum()
+    }
+}
+
+pub struct Shard<D: Doors> {
+    pub core: Core,
+    pub(crate) disk: Rc<D::Disk>,
+    pub(crate) clock: Rc<D::Clock>,
+    pub(crate) handle: Handle,
+    pub(crate) log: Rc<WriteLog<D>>,
+    pub(crate) peers: Peers,
+    pub(crate) gate: Gate,
+    pub(crate) config: ShardConfig,
+    /// Something changed that pacing, or somebody waiting for memory, wants to look at.
+    pub(crate) pace: WaitList,
+    /// What the largest waiting operation needs beside what the memtables hold.
+    pub(crate) memory_wanted: Cell<usize>,
+    pub(crate) zone_turn: Semaphore,
+    pub(crate) across_counter: Cell<u64>,
+    /// The pool's one rename lock; used on the shard of tablet 1.
+    pub(crate) rename_lock: Semaphore,
+    pub(crate) rename_held: RefCell<BTreeMap<OpId, cairn_reactor::Guard>>,
+    /// Permits of operations this shard takes part in, from prepare to apply.
+    pub(crate) parts: RefCell<BTreeMap<OpId, Vec<Permit<D>>>>,
+    pub(crate) barrier: Barrier,
+    write_verifier: Cell<u64>,
+    /// The pool's new epoch is durable: what the old one's trees held may be overwritten.
+    pub(crate) epoch_begun: Cell<bool>,
+    stopping: Cell<bool>,
+}
+
+pub(crate) struct ShardParts<D: Doors> {
+    pub core: Core,
+    pub disk: Rc<D::Disk>,
+    pub clock: Rc<D::Clock>,
+    pub handle: Handle,
+    pub log: Rc<WriteLog<D>>,
+    pub peers: Peers,
+    pub config: ShardConfig,
+}
+
+impl<D: Doors> Shard<D> {
+    pub(crate) fn new(parts: ShardParts<D>) -> Rc<Shard<D>> {
+        let epoch = parts.core.pool.epoch.0;
+        let gate = parts.handle.gate("shard");
+        Rc::new(Shard {
+            core: parts.core,
+            disk: parts.disk,
+            clock: parts.clock,
+            handle: parts.handle,
+            log: parts.log,
+            peers: parts.peers,
+            gate,
+            config: parts.config,
+            pace: WaitList::new(),
+            memory_wanted: Cell::new(0),
+            zone_turn: Semaphore::new(1),
+            across_counter: Cell::new(1),
+            rename_lock: Semaphore::new(1),
+            rename_held: RefCell::default(),
+            parts: RefCell::default(),
+            barrier: Barrier::default(),
+            write_verifier: Cell::new(epoch << 16),
+            epoch_begun: Cell::new(false),
+            stopping: Cell::new(false),
+        })
+    }
+
+    pub fn id(&self) -> ShardId {
+        self.core.id
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        self.core.pool.epoch
+    }
+
+    /// Changes with every start, and when buffered data of this shard was lost.
+    pub fn write_verifier(&self) -> u64 {
+        self.write_verifier.get()
+    }
+
+    pub(crate) fn change_write_verifier(&self) {
+        self.write_verifier.set(self.write_verifier.get() + 1);
+    }
+
+    pub fn fsid(&self) -> [u8; 16] {
+        self.core.pool.fsid
+    }
+
+    pub fn handle_key(&self) -> [u8; 16] {
+        self.core.pool.handle_key
+    }
+
+    pub fn reactor(&self) -> &Handle {
+        &self.handle
+    }
+
+    pub fn arena(&self) -> &Arena {
+        self.disk.arena()
+    }
+
+    /// Did a write to the log fail? Then nothing changes here any more.
+    pub fn has_stopped(&self) -> bool {
+        self.log.has_failed()
+    }
+
+    /// May blocks be reused that the record of `ticket` freed?
+    pub(crate) fn may_reuse(&self, ticket: Ticket) -> bool {
+        self.epoch_begun.get() && self.log.is_settled(ticket)
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
+    pub(crate) fn begin_stop(&self) {
+        self.stopping.set(true);
+        self.pace.wake_all();
+    }
+
+    pub(crate) fn wall_us(&self) -> u64 {
+        (self.clock.wall() / 1000).max(0) as u64
+    }
+
+    /// Runs a stretch that only reads.
+    pub async fn read_with<R>(
+        &self,
+        body: impl FnMut(&mut View<'_>) -> Result<R, Stop>,
+    ) -> Result<R, FsError> {
+        let (result, ticket) = self.attempt(None, body).await?;
+        assert!(ticket == Ticket::NONE, "a reading stretch has no edits");
+        Ok(result)
+    }
+
+    /// Takes a permit, runs the stretch until it comes to an end, and logs what it changed.
+    pub async fn transact<R>(
+        self: &Rc<Self>,
+        need: Need,
+        body: impl FnMut(&mut View<'_>) -> Result<R, Stop>,
+    ) -> Result<(R, Ticket), FsError> {
+        let permit = self.permit(&need).await?;
+        self.apply(&permit, None, body).await
+    }
+
+    /// The same under a permit taken before.
+    pub async fn apply<R>(
+        &self,
+        permit: &Permit<D>,
+        owner: Option<OpId>,
+        body: impl FnMut(&mut View<'_>) -> Result<R, Stop>,
+    ) -> Result<(R, Ticket), FsError> {
+        let _held = permit;
+        self.attempt(owner, body).await
+    }
+
+    async fn attempt<R>(
+        &self,
+        owner: Option<OpId>,
+        mut body: impl FnMut(&mut View<'_>) -> Result<R, Stop>,
+    ) -> Result<(R, Ticket), FsError> {
+        let mut pins = Pins::default();
+        let mut reading = self.core.reads.begin();
+        loop {
+            let stop = {
+                let seq = self.log.seq(self.wall_us());
+                let now = self.clock.wall();
+                let mut view = View::new(&self.core, &pins, seq, now, self.log.ceiling());
+                view.owner = owner;
+                match body(&mut view) {
+                    Ok(result) => {
+                        let ticket = self.commit(view)?;
+                        return Ok((result, ticket));
+                    }
+                    Err(stop) => stop,
+                }
+            };
+            match stop {
+                Stop::Fs(error) => return Err(error),
+                Stop::Absent(Absent::Node(at)) => {
+                    self.core.counters.node_reads.add(1);
+                    let node = fetch_node(&*self.disk, &at).await?;
+                    self.core.cache.insert(&at, Rc::clone(&node));
+                    pins.pin(at, node);
+                }
+                Stop::Absent(Absent::Filter(tablet, at)) => {
+                    let filter = fetch_filter(&*self.disk, &at).await?;
+                    self.core.tablet(tablet).keep_filter(&at, &filter);
+                }
+                Stop::Locked(ino) => {
+                    drop(reading);
+                    self.core.locks.free(ino, owner).await;
+                    reading = self.core.reads.begin();
+                    pins = Pins::default();
+                }
+            }
+        }
+    }
+
+    /// Makes a view's edits one record and applies it. Synchronous: the stretch has not ended yet.
+    fn commit(&self, view: View<'_>) -> Result<Ticket, FsError> {
+        if view.is_unchanged() {
+            return Ok(Ticket::NONE);
+        }
+        if self.log.has_failed() {
+            return Err(FsError::Stopped);
+        }
+        let View { mut edits, mut totals, next_inodes, takes, frees, forgotten, seq, .. } = view;
+        let ticket = self.log.forming_ticket();
+        self.space_edits(&takes, &frees, ticket, &mut edits, &mut totals);
+        let position = self.log.next_position();
+        let mut tablets: Vec<TabletId> = edits.keys().map(|(tablet, _)| *tablet).collect();
+        tablets.extend(totals.keys());
+        tablets.sort_unstable();
+        tablets.dedup();
+        for tablet in &tablets {
+            let owner = self.core.tablet(*tablet);
+            if let Some(next) = next_inodes.get(tablet) {
+                owner.next_inode.set(*next);
+            }
+            if let Some(totals) = totals.get(tablet) {
+                owner.totals.set(*totals);
+            }
+        }
+        self.log.append(|out| {
+            let mut record = RecordWriter::begin(out);
+            let mut edits = edits.iter().peekable();
+            for tablet in &tablets {
+                record.section(*tablet, &self.core.tablet(*tablet).totals.get(), None);
+                while let Some(((_, key), edit)) = edits.next_if(|((of, _), _)| of == tablet) {
+                    record.edit(edit.kind, key, edit.value.as_deref().unwrap_or(&[]));
+                }
+            }
+            record.finish();
+        });
+        self.core.counters.log_records.add(1);
+        for ((id, key), edit) in edits {
+            let tablet = self.core.tablet(id);
+            if tablet.active_first.get().is_none() {
+                tablet.active_first.set(Some(position));
+            }
+            note_seq(&tablet, &key, seq);
+            tablet.active.borrow_mut().apply(edit.kind, key, edit.value);
+        }
+        for ino in forgotten {
+            self.core.tablet(ino.tablet()).overlays.forget(ino);
+        }
+        self.pace.wake_all();
+        Ok(ticket)
+    }
+
+    pub(crate) fn space_edits(
+        &self,
+        takes: &[(TabletId, Purpose, cairn_base::Run)],
+        frees: &[(TabletId, Purpose, cairn_base::Run)],
+        ticket: Ticket,
+        edits: &mut BTreeMap<(TabletId, cairn_format::Key), crate::txn::PendingEdit>,
+        totals: &mut BTreeMap<TabletId, cairn_format::tablet_root::Totals>,
+    ) {
+        let mut changed = Vec::new();
+        let moves = takes.iter().map(|of| (of, true)).chain(frees.iter().map(|of| (of, false)));
+        for (&(id, purpose, run), taken) in moves {
+            let tablet = self.core.tablet(id);
+            changed.clear();
+            if taken {
+                tablet.space.take(purpose, run, &mut changed);
+            } else {
+                tablet.space.free(purpose, run, ticket, &mut changed);
+            }
+            let totals = totals.entry(id).or_insert_with(|| tablet.totals.get());
+            let total = match purpose {
+                Purpose::Unassigned => &mut totals.free_unassigned,
+                Purpose::Node => &mut totals.free_node,
+                Purpose::Data => &mut totals.free_data,
+            };
+            *total = tablet.space.total(purpose).into();
+            for (key, blocks) in changed.drain(..) {
+                let value =
+                    blocks.map(|blocks| FreeRunItem { blocks: blocks.into() }.as_bytes().into());
+                let kind = if value.is_some() { EditKind::Put } else { EditKind::Delete };
+                edits.insert((id, key), crate::txn::PendingEdit { kind, value });
+            }
+        }
+    }
+
+    /// Waits until a change is on stable media.
+    pub async fn settle(&self, ticket: Ticket) -> Result<(), FsError> {
+        if ticket == Ticket::NONE {
+            return Ok(());
+        }
+        self.log.settle(ticket).await
+    }
+
+    /// Waits while the memtables are over their budget.
+    pub(crate) async fn memory_for(&self, bytes: usize) -> Result<(), FsError> {
+        self.pace
+            .until(|| {
+                if self.log.has_failed() {
+                    return Some(Err(FsError::Stopped));
+                }
+                let bytes = bytes.min(self.config.memtable_bytes);
+                if self.core.memtable_bytes() + bytes <= self.config.memtable_bytes {
+                    self.memory_wanted.set(0);
+                    return Some(Ok(()));
+                }
+                if self.memory_wanted.get() < bytes {
+                    // Pacing freezes until so much is free.
+                    self.memory_wanted.set(bytes);
+                    self.pace.wake_all();
+                }
+                None
+            })
+            .await
+    }
+
+    pub(crate) fn next_op_id(&self) -> OpId {
+        let counter = self.across_counter.get();
+        self.across_counter.set(counter + 1);
+        OpId {
+            node: self.core.pool.node,
+            shard: self.core.id,
+            epoch: self.core.pool.epoch,
+            counter,
+        }
+    }
+
+    /// Which shard answers for `ino`.
+    pub fn home(&self, ino: InodeNo) -> Result<ShardId, FsError> {
+        if ino.tablet().0 >= self.core.pool.tablets {
+            return Err(FsError::Stale);
+        }
+        Ok(self.core.pool.owner(ino.tablet()))
+    }
+}
+
+/// Keeps the tablet's newest index seqs in memory: an index walk skips tablets below its cursor.
+fn note_seq(tablet: &Tablet, key: &cairn_format::Key, seq: cairn_format::Seq) {
+    use cairn_format::key::{RANGE_DATA_SEQ, RANGE_META_SEQ};
+    match key.as_bytes().first() {
+        Some(&RANGE_META_SEQ) => tablet.newest_meta_seq.set(tablet.newest_meta_seq.get().max(seq)),
+        Some(&RANGE_DATA_SEQ) => tablet.newest_data_seq.set(tablet.newest_data_seq.get().max(seq)),
+        _ => {}
+    }
+}

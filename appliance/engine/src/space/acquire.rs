@@ -1,0 +1,255 @@
+//! How a tablet gets space: from its own deferred and unloaded runs, then a zone of tablet 1, then
+//! zones that other tablets have wholly free. ENOSPC only when none of them has any.
+
+use crate::error::FsError;
+use crate::limits::{FREE_RUNS_LOAD, NODE_UNIT};
+use crate::peer::{Answer, Ask, mismatch};
+use crate::shard::Shard;
+use crate::space::{Promise, Reservation, find_wholly_free, zone_piece};
+use crate::tablet::Tablet;
+use crate::txn::across::Watch;
+use crate::txn::{Class, Need};
+use cairn_base::door::Doors;
+use cairn_base::{BlockNo, Nanos, Run};
+use cairn_format::item::{FreeRunItem, PartChange};
+use cairn_format::key::{Key, ParsedKey, Purpose};
+use cairn_format::{InodeNo, ShardId, TabletId};
+use std::ops::ControlFlow;
+use std::rc::Rc;
+
+/// The tablet that has every run no other tablet has.
+pub const SPACE_TABLET: TabletId = InodeNo::ROOT.tablet();
+
+/// Bytes of edits of one zone's move, at most.
+const ZONE_EDIT_BYTES: usize = 2 << 10;
+
+impl<D: Doors> Shard<D> {
+    /// Promises data blocks, taking zones as needed.
+    pub(crate) async fn promise_data(
+        self: &Rc<Self>,
+        id: TabletId,
+        blocks: u64,
+    ) -> Result<Promise, FsError> {
+        let tablet = self.core.tablet(id);
+        loop {
+            if let Some(promise) = tablet.space.promise(Purpose::Data, blocks, 0) {
+                return Ok(promise);
+            }
+            if !Box::pin(self.take_zone(id, Purpose::Data)).await? {
+                return Err(FsError::NoSpace);
+            }
+        }
+    }
+
+    /// Makes more space ready to be reserved, if need be with a zone.
+    pub(crate) async fn more_space(
+        self: &Rc<Self>,
+        tablet: &Rc<Tablet>,
+        purpose: Purpose,
+    ) -> Result<(), FsError> {
+        if self.ready_more(tablet, purpose).await? {
+            return Ok(());
+        }
+        if Box::pin(self.take_zone(tablet.id, purpose)).await? {
+            Ok(())
+        } else {
+            Err(FsError::NoSpace)
+        }
+    }
+
+    /// Makes more of what the tablet has ready to be reserved: deferred runs that are safe by now,
+    /// items that were not loaded yet; else waits a moment for readers and the log. False when there
+    /// is nothing to wait for.
+    async fn ready_more(
+        self: &Rc<Self>,
+        tablet: &Rc<Tablet>,
+        purpose: Purpose,
+    ) -> Result<bool, FsError> {
+        tablet.space.mature(|ticket| self.may_reuse(ticket));
+        if tablet.space.unloaded_from(purpose).is_some() {
+            self.load_runs(tablet, purpose).await?;
+            return Ok(true);
+        }
+        if tablet.space.has_deferred(purpose) {
+            self.settle(self.log.newest_ticket()).await?;
+            self.handle.sleep(Nanos::from_millis(1)).await;
+            tablet.space.mature(|ticket| self.may_reuse(ticket));
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    async fn load_runs(&self, tablet: &Rc<Tablet>, purpose: Purpose) -> Result<(), FsError> {
+        self.read_with(|view| {
+            let Some(from) = tablet.space.unloaded_from(purpose) else { return Ok(()) };
+            let prefix = Key::of_purpose(purpose);
+            let mut runs: Vec<Run> = Vec::new();
+            let mut next = None;
+            let mut damage = None;
+            view.scan(
+                tablet.id,
+                Key::free_run(purpose, from),
+                prefix.prefix_end(),
+                |key, value| {
+                    let Some(ParsedKey::FreeRun(_, start)) = key.parse() else {
+                        damage = Some(cairn_format::Damage::Value("free run key"));
+                        return ControlFlow::Break(());
+                    };
+                    if runs.len() == FREE_RUNS_LOAD {
+                        next = Some(start);
+                        return ControlFlow::Break(());
+                    }
+                    match FreeRunItem::parse(value) {
+                        Ok(item) => runs.push(Run::new(start, item.blocks.get())),
+                        Err(bad) => damage = Some(bad),
+                    }
+                    ControlFlow::Continue(())
+                },
+            )?;
+            if let Some(damage) = damage {
+                return Err(view.damaged(tablet.id, damage));
+            }
+            tablet.space.load(purpose, &runs, next);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Gets a zone for one of this shard's tablets. False when no tablet of the pool has one.
+    pub(crate) async fn take_zone(
+        self: &Rc<Self>,
+        tablet: TabletId,
+        purpose: Purpose,
+    ) -> Result<bool, FsError> {
+        let before = self.core.tablet(tablet).space.unpromised(purpose);
+        let _turn = self.zone_turn.acquire(1).await;
+        if self.core.tablet(tablet).space.unpromised(purpose) > before {
+            // Somebody who waited for the same has brought one meanwhile.
+            return Ok(true);
+        }
+        if self.ask_for_zone(tablet, purpose).await? {
+            return Ok(true);
+        }
+        let mut returned = self.return_zones().await?;
+        for shard in (0..self.core.pool.shards).map(ShardId).filter(|id| *id != self.core.id) {
+            match self.peers.ask(shard, Ask::ReturnZones).await? {
+                Answer::Zone(some) => returned |= some?,
+                other => mismatch(&other),
+            }
+        }
+        if !returned {
+            return Ok(false);
+        }
+        self.ask_for_zone(tablet, purpose).await
+    }
+
+    async fn ask_for_zone(
+        self: &Rc<Self>,
+        tablet: TabletId,
+        purpose: Purpose,
+    ) -> Result<bool, FsError> {
+        let owner = self.core.pool.owner(SPACE_TABLET);
+        if owner == self.core.id {
+            return self.hand_out_zone(tablet, purpose).await;
+        }
+        match self.peers.ask(owner, Ask::Zone { tablet, purpose }).await? {
+            Answer::Zone(zone) => zone,
+            other => mismatch(&other),
+        }
+    }
+
+    /// On the owner of tablet 1: moves a zone to `tablet`, wherever that is.
+    pub(crate) async fn hand_out_zone(
+        self: &Rc<Self>,
+        tablet: TabletId,
+        purpose: Purpose,
+    ) -> Result<bool, FsError> {
+        let pool = &self.core.pool;
+        let unit = if purpose == Purpose::Node { NODE_UNIT } else { 1 };
+        let choose = |free: &super::RunSet| {
+            let serves = |run: &Run| pool.serves(run.start.device(), purpose);
+            let pieces = free.iter().filter(serves);
+            let pieces = pieces.filter_map(|r| zone_piece(r, pool.zone_blocks(r.start), unit));
+            pieces.max_by_key(|piece| (piece.blocks, std::cmp::Reverse(piece.start)))
+        };
+        let space = self.core.tablet(SPACE_TABLET);
+        let held = loop {
+            if let Some(held) = space.space.reserve_one(Purpose::Unassigned, choose) {
+                break held;
+            }
+            if !self.ready_more(&space, Purpose::Unassigned).await? {
+                return Ok(false);
+            }
+        };
+        self.move_run(held, (SPACE_TABLET, Purpose::Unassigned), (tablet, purpose)).await?;
+        self.core.counters.zones_taken.add(1);
+        Ok(true)
+    }
+
+    /// Gives every wholly free zone of this shard's tablets back to tablet 1.
+    pub(crate) async fn return_zones(self: &Rc<Self>) -> Result<bool, FsError> {
+        let tablets: Vec<Rc<Tablet>> = self.core.tablets().cloned().collect();
+        let mut any = false;
+        for tablet in tablets {
+            for purpose in [Purpose::Node, Purpose::Data] {
+                while tablet.space.unloaded_from(purpose).is_some()
+                    && tablet.space.total(purpose) > 0
+                {
+                    self.load_runs(&tablet, purpose).await?;
+                }
+                tablet.space.mature(|ticket| self.may_reuse(ticket));
+                while let Some(held) = self.spare_zone(&tablet, purpose) {
+                    let to = (SPACE_TABLET, Purpose::Unassigned);
+                    self.move_run(held, (tablet.id, purpose), to).await?;
+                    self.core.counters.zones_returned.add(1);
+                    any = true;
+                }
+            }
+        }
+        if any {
+            self.settle(self.log.newest_ticket()).await?;
+        }
+        Ok(any)
+    }
+
+    /// A zone the tablet does not need: wholly free, beyond what is promised, owed and reserved.
+    fn spare_zone(&self, tablet: &Rc<Tablet>, purpose: Purpose) -> Option<Reservation> {
+        let keep = match purpose {
+            Purpose::Node => crate::txn::node_blocks_kept(tablet),
+            Purpose::Data | Purpose::Unassigned => 0,
+        };
+        let zone_blocks = |block: BlockNo| self.core.pool.zone_blocks(block);
+        let spare = tablet.space.unpromised(purpose).saturating_sub(keep);
+        tablet.space.reserve_one(purpose, |free| {
+            find_wholly_free(free, zone_blocks).filter(|zone| zone.blocks <= spare)
+        })
+    }
+
+    /// Moves a reserved run from a tablet of this shard to any tablet: an operation over tablets.
+    async fn move_run(
+        self: &Rc<Self>,
+        held: Reservation,
+        from: (TabletId, Purpose),
+        to: (TabletId, Purpose),
+    ) -> Result<(), FsError> {
+        let run = held.runs()[0];
+        if self.core.owns(to.0) {
+            let need = Need::new(Class::Room, &[from.0, to.0], ZONE_EDIT_BYTES);
+            let ((), ticket) = self
+                .transact(need, |view| {
+                    view.take_run(from.0, from.1, run);
+                    view.free_run(to.0, to.1, run);
+                    Ok(())
+                })
+                .await?;
+            return self.settle(ticket).await;
+        }
+        let watches = vec![Watch::Tablet { tablet: to.0 }];
+        self.across(from.0, Class::Room, watches, |_, view| {
+            view.take_run(from.0, from.1, run);
+            let part = PartChange::AddRun { tablet: to.0, purpose: to.1, run };
+            Ok((vec![part], ()))
+        })
+        .await
+    }
+}

@@ -1,0 +1,14 @@
+//! The blocks of a tablet's zones: which are free, which are promised, and when a freed one may be
+//! used again.
+
+mod acquire;
+mod reads;
+mod runs;
+mod space;
+mod zones;
+
+pub use acquire::SPACE_TABLET;
+pub use reads::Reads;
+pub use runs::RunSet;
+pub use space::{Promise, Reservation, Space};
+pub use zones::{find_wholly_free, zone_piece};

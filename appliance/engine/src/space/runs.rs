@@ -1,0 +1,131 @@
+//! A set of disjoint runs, kept merged, in address order.
+
+use cairn_base::{BlockNo, Run};
+use std::collections::BTreeMap;
+
+#[derive(Clone, Default)]
+pub struct RunSet {
+    runs: BTreeMap<BlockNo, u64>,
+    blocks: u64,
+}
+
+impl RunSet {
+    pub fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = Run> {
+        self.runs.iter().map(|(start, blocks)| Run::new(*start, *blocks))
+    }
+
+    /// The run that contains `block`.
+    pub fn covering(&self, block: BlockNo) -> Option<Run> {
+        let (start, blocks) = self.runs.range(..=block).next_back()?;
+        let run = Run::new(*start, *blocks);
+        run.contains(block).then_some(run)
+    }
+
+    pub fn contains(&self, run: Run) -> bool {
+        self.covering(run.start).is_some_and(|held| run.end() <= held.end())
+    }
+
+    pub fn overlaps(&self, run: Run) -> bool {
+        let before = self.runs.range(..run.end()).next_back();
+        before.is_some_and(|(start, blocks)| Run::new(*start, *blocks).overlaps(run))
+    }
+
+    /// The parts of `run` that are in the set.
+    pub fn within(&self, run: Run) -> Vec<Run> {
+        let before = self.covering(run.start).map(|held| held.start);
+        let from = before.unwrap_or(run.start);
+        let held = self.runs.range(from..run.end());
+        held.map(|(start, blocks)| {
+            let held = Run::new(*start, *blocks);
+            let first = held.start.max(run.start);
+            let end = held.end().min(run.end());
+            Run::new(first, end.index() - first.index())
+        })
+        .collect()
+    }
+
+    /// Adds a run that must not overlap any in the set; merges it with its neighbours. Gives the
+    /// merged run and the neighbours it swallowed.
+    pub fn insert(&mut self, run: Run) -> (Run, [Option<Run>; 2]) {
+        assert!(!self.overlaps(run), "{run:?} is in the set already");
+        let mut merged = run;
+        let mut swallowed = [None, None];
+        if let Some((start, blocks)) = self.runs.range(..run.start).next_back() {
+            let before = Run::new(*start, *blocks);
+            if before.start.device() == run.start.device() && before.end() == run.start {
+                merged = Run::new(before.start, before.blocks + run.blocks);
+                swallowed[0] = Some(before);
+            }
+        }
+        let end = run.end();
+        if let Some(blocks) = self.runs.get(&end)
+            && end.device() == run.start.device()
+        {
+            swallowed[1] = Some(Run::new(end, *blocks));
+            merged.blocks += blocks;
+        }
+        for run in swallowed.iter().flatten() {
+            self.runs.remove(&run.start);
+        }
+        self.runs.insert(merged.start, merged.blocks);
+        self.blocks += run.blocks;
+        (merged, swallowed)
+    }
+
+    /// Takes out a run that must be wholly inside the set. Gives the run it was part of.
+    pub fn remove(&mut self, run: Run) -> Run {
+        let held = self.covering(run.start).expect("the run is in the set");
+        assert!(run.end() <= held.end(), "the run is wholly in the set");
+        self.runs.remove(&held.start);
+        for piece in Self::without(held, run) {
+            self.runs.insert(piece.start, piece.blocks);
+        }
+        self.blocks -= run.blocks;
+        held
+    }
+
+    /// What remains of `held` without `run`, which lies inside it.
+    pub fn without(held: Run, run: Run) -> impl Iterator<Item = Run> {
+        let before = Run::new(held.start, run.start.index() - held.start.index());
+        let after = Run::new(run.end(), held.end().index() - run.end().index());
+        [before, after].into_iter().filter(|piece| piece.blocks > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cairn_base::DeviceId;
+
+    fn run(start: u64, blocks: u64) -> Run {
+        Run::new(BlockNo::new(DeviceId(0), start), blocks)
+    }
+
+    #[test]
+    fn neighbours_merge_and_split_again() {
+        let mut set = RunSet::default();
+        set.insert(run(0, 4));
+        set.insert(run(8, 4));
+        let (merged, swallowed) = set.insert(run(4, 4));
+        assert_eq!((merged, swallowed), (run(0, 12), [Some(run(0, 4)), Some(run(8, 4))]));
+        assert_eq!(set.remove(run(5, 2)), run(0, 12));
+        assert_eq!(set.iter().collect::<Vec<_>>(), [run(0, 5), run(7, 5)]);
+        assert_eq!(set.blocks(), 10);
+    }
+
+    #[test]
+    fn runs_of_two_devices_never_merge() {
+        let mut set = RunSet::default();
+        set.insert(run(0, 4));
+        set.insert(Run::new(BlockNo::new(DeviceId(1), 0), 4));
+        assert_eq!(set.iter().count(), 2);
+    }
+}

@@ -1,0 +1,347 @@
+//! One tablet's free blocks, by purpose.
+//!
+//! Free runs are items of the tablet, so a record that links blocks also takes them from the free
+//! runs, and a crash leaks nothing. In memory there are three states in front of that: *free* (may
+//! be reserved), *reserved* (an operation holds the run and will take it, or drop it), *promised* (a
+//! permit counts on so many blocks, not yet which). A freed run is *deferred*: it is free in the
+//! items at once, but is handed out only when the record that freed it is durable and every read
+//! that began before has ended.
+//!
+//! Items are loaded in address order, `FREE_RUNS_LOAD` at a time, when what is loaded does not
+//! suffice; a tablet nobody writes to loads nothing. The totals in the root say how much there is
+//! without loading.
+
+use super::{Reads, RunSet};
+use crate::limits::NODE_UNIT;
+use crate::log::Ticket;
+use crate::sabotage::{Sabotage, planted};
+use cairn_base::{BlockNo, Run};
+use cairn_format::key::{Key, Purpose};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+struct Deferred {
+    ticket: Ticket,
+    age: u64,
+    run: Run,
+}
+
+#[derive(Default)]
+struct Side {
+    /// Items as applied, of the loaded part.
+    items: BTreeMap<BlockNo, u64>,
+    free: RunSet,
+    deferred: VecDeque<Deferred>,
+    deferred_blocks: u64,
+    /// Items from here on are not loaded; `None` when all are.
+    unloaded_from: Option<BlockNo>,
+    /// Blocks of all items.
+    total: u64,
+    /// Runs that operations hold.
+    reserved: RunSet,
+    promised: u64,
+    /// Where the next search begins.
+    hint: Option<BlockNo>,
+}
+
+impl Side {
+    fn is_loaded(&self, block: BlockNo) -> bool {
+        self.unloaded_from.is_none_or(|from| block < from)
+    }
+
+    /// Blocks that a new promise may count on: also those that are deferred, which come back by
+    /// themselves.
+    fn unpromised(&self) -> u64 {
+        self.total.saturating_sub(self.reserved.blocks() + self.promised)
+    }
+}
+
+/// The edits a take or a free makes: an item's key, and its new length or nothing.
+pub type FreeEdit = (Key, Option<u64>);
+
+pub struct Space {
+    sides: [RefCell<Side>; 3],
+    reads: Rc<Reads>,
+}
+
+impl Space {
+    pub fn new(reads: Rc<Reads>, totals: [u64; 3]) -> Rc<Space> {
+        let side = |total| {
+            RefCell::new(Side {
+                total,
+                unloaded_from: (total > 0).then_some(BlockNo::from_raw(0)),
+                ..Side::default()
+            })
+        };
+        Rc::new(Space { sides: totals.map(side), reads })
+    }
+
+    fn side(&self, purpose: Purpose) -> &RefCell<Side> {
+        &self.sides[purpose as usize]
+    }
+
+    /// Blocks of all free runs, reserved, promised and deferred ones included.
+    pub fn total(&self, purpose: Purpose) -> u64 {
+        self.side(purpose).borrow().total
+    }
+
+    pub fn unpromised(&self, purpose: Purpose) -> u64 {
+        self.side(purpose).borrow().unpromised()
+    }
+
+    /// From where items are still to be loaded.
+    pub fn unloaded_from(&self, purpose: Purpose) -> Option<BlockNo> {
+        self.side(purpose).borrow().unloaded_from
+    }
+
+    /// Takes up loaded items; `next` is where the next load begins.
+    pub fn load(&self, purpose: Purpose, runs: &[Run], next: Option<BlockNo>) {
+        let mut side = self.side(purpose).borrow_mut();
+        for run in runs {
+            side.items.insert(run.start, run.blocks);
+            let mut pieces = vec![*run];
+            for deferred in &side.deferred {
+                pieces = pieces
+                    .into_iter()
+                    .flat_map(|piece| {
+                        let inside = piece.overlaps(deferred.run);
+                        let kept: Vec<Run> = if inside {
+                            RunSet::without(piece, deferred.run).collect()
+                        } else {
+                            vec![piece]
+                        };
+                        kept
+                    })
+                    .collect();
+            }
+            for piece in pieces {
+                side.free.insert(piece);
+            }
+        }
+        side.unloaded_from = next;
+    }
+
+    /// Moves deferred runs that are safe by now to the free ones.
+    pub fn mature(&self, settled: impl Fn(Ticket) -> bool) {
+        for side in &self.sides {
+            let mut side = side.borrow_mut();
+            while let Some(front) = side.deferred.front() {
+                let safe = settled(front.ticket) && self.reads.is_over(front.age);
+                if !safe && !planted(Sabotage::RunReusedEarly) {
+                    break;
+                }
+                let Some(Deferred { run, .. }) = side.deferred.pop_front() else { break };
+                side.deferred_blocks -= run.blocks;
+                if side.is_loaded(run.start) {
+                    side.free.insert(run);
+                }
+            }
+        }
+    }
+
+    pub fn has_deferred(&self, purpose: Purpose) -> bool {
+        !self.side(purpose).borrow().deferred.is_empty()
+    }
+
+    /// Promises `blocks`, if so many are free beyond `keep`.
+    pub fn promise(self: &Rc<Self>, purpose: Purpose, blocks: u64, keep: u64) -> Option<Promise> {
+        let mut side = self.side(purpose).borrow_mut();
+        if side.unpromised() < blocks + keep {
+            return None;
+        }
+        side.promised += blocks;
+        Some(Promise { space: Rc::clone(self), purpose, blocks })
+    }
+
+    /// Reserves up to `want` blocks of data, in one run where it can be had, else in several.
+    /// Less than `want` means that more must be loaded or must mature first.
+    pub fn reserve_data(self: &Rc<Self>, want: u64) -> Reservation {
+        let mut side = self.side(Purpose::Data).borrow_mut();
+        let mut runs = Vec::new();
+        let mut left = want;
+        while left > 0 {
+            let Some(found) = pick(&side, left) else { break };
+            let run = Run::new(found.start, found.blocks.min(left));
+            side.free.remove(run);
+            side.reserved.insert(run);
+            side.hint = Some(run.end());
+            left -= run.blocks;
+            runs.push(run);
+        }
+        drop(side);
+        Reservation { space: Rc::clone(self), purpose: Purpose::Data, runs }
+    }
+
+    /// Reserves node units, `want` blocks of them, lowest addresses first.
+    pub fn reserve_nodes(self: &Rc<Self>, want: u64) -> Reservation {
+        assert!(want.is_multiple_of(NODE_UNIT), "nodes come in whole units");
+        let mut side = self.side(Purpose::Node).borrow_mut();
+        let mut runs: Vec<Run> = Vec::new();
+        let mut left = want;
+        for run in side.free.iter() {
+            if left == 0 {
+                break;
+            }
+            let take = run.blocks.min(left);
+            runs.push(Run::new(run.start, take));
+            left -= take;
+        }
+        for run in &runs {
+            side.free.remove(*run);
+            side.reserved.insert(*run);
+        }
+        drop(side);
+        Reservation { space: Rc::clone(self), purpose: Purpose::Node, runs }
+    }
+
+    /// Reserves one run that `choose` picks among the free ones.
+    pub fn reserve_one(
+        self: &Rc<Self>,
+        purpose: Purpose,
+        choose: impl FnOnce(&RunSet) -> Option<Run>,
+    ) -> Option<Reservation> {
+        let mut side = self.side(purpose).borrow_mut();
+        let run = choose(&side.free)?;
+        side.free.remove(run);
+        side.reserved.insert(run);
+        drop(side);
+        Some(Reservation { space: Rc::clone(self), purpose, runs: vec![run] })
+    }
+
+    /// The record that is being applied takes `run`, which a reservation holds until now.
+    pub fn take(&self, purpose: Purpose, run: Run, edits: &mut Vec<FreeEdit>) {
+        let mut side = self.side(purpose).borrow_mut();
+        let mut at = run;
+        while at.blocks > 0 {
+            let held = side.items.range(..=at.start).next_back();
+            let (start, blocks) = held.map(|(s, b)| (*s, *b)).expect("a reserved run is free");
+            let item = Run::new(start, blocks);
+            assert!(item.contains(at.start), "a reserved run is free in the items");
+            let here = Run::new(at.start, at.blocks.min(item.end().index() - at.start.index()));
+            side.items.remove(&item.start);
+            edits.push((Key::free_run(purpose, item.start), None));
+            for piece in RunSet::without(item, here) {
+                side.items.insert(piece.start, piece.blocks);
+                edits.push((Key::free_run(purpose, piece.start), Some(piece.blocks)));
+            }
+            at = Run::new(here.end(), at.blocks - here.blocks);
+        }
+        side.total -= run.blocks;
+        side.reserved.remove(run);
+    }
+
+    /// The record that is being applied frees `run`; it is deferred until that record is durable.
+    pub fn free(&self, purpose: Purpose, run: Run, ticket: Ticket, edits: &mut Vec<FreeEdit>) {
+        let age = self.reads.close_age();
+        let mut side = self.side(purpose).borrow_mut();
+        side.total += run.blocks;
+        side.deferred_blocks += run.blocks;
+        side.deferred.push_back(Deferred { ticket, age, run });
+        if !side.is_loaded(run.start) {
+            edits.push((Key::free_run(purpose, run.start), Some(run.blocks)));
+            return;
+        }
+        let mut merged = run;
+        let before = side.items.range(..run.start).next_back().map(|(s, b)| Run::new(*s, *b));
+        if let Some(before) = before.filter(|before| before.end() == run.start) {
+            side.items.remove(&before.start);
+            edits.push((Key::free_run(purpose, before.start), None));
+            merged = Run::new(before.start, before.blocks + merged.blocks);
+        }
+        if side.is_loaded(run.end())
+            && let Some(blocks) = side.items.remove(&run.end())
+        {
+            edits.push((Key::free_run(purpose, run.end()), None));
+            merged.blocks += blocks;
+        }
+        side.items.insert(merged.start, merged.blocks);
+        edits.push((Key::free_run(purpose, merged.start), Some(merged.blocks)));
+    }
+}
+
+/// The free run to allocate from: the first at or behind the hint that is large enough, then the
+/// first anywhere, then the largest.
+fn pick(side: &Side, want: u64) -> Option<Run> {
+    if let Some(hint) = side.hint
+        && let Some(run) = side.free.covering(hint)
+    {
+        let rest = Run::new(hint, run.end().index() - hint.index());
+        if rest.blocks >= want {
+            return Some(rest);
+        }
+    }
+    let enough = |run: &Run| run.blocks >= want;
+    let behind =
+        side.free.iter().find(|run| side.hint.is_none_or(|hint| run.start >= hint) && enough(run));
+    behind
+        .or_else(|| side.free.iter().find(enough))
+        .or_else(|| side.free.iter().max_by_key(|run| run.blocks))
+}
+
+/// Blocks a permit counts on.
+pub struct Promise {
+    space: Rc<Space>,
+    purpose: Purpose,
+    blocks: u64,
+}
+
+impl Promise {
+    pub fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    /// Takes over another promise of the same tablet and purpose.
+    pub fn absorb(&mut self, mut other: Promise) {
+        assert!(Rc::ptr_eq(&self.space, &other.space) && self.purpose == other.purpose);
+        self.blocks += std::mem::take(&mut other.blocks);
+    }
+
+    /// Gives back all but `blocks`.
+    pub fn shrink(&mut self, blocks: u64) {
+        let back = self.blocks.saturating_sub(blocks);
+        self.space.side(self.purpose).borrow_mut().promised -= back;
+        self.blocks -= back;
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        self.space.side(self.purpose).borrow_mut().promised -= self.blocks;
+    }
+}
+
+/// Runs an operation holds. What it does not take goes back when this is dropped.
+pub struct Reservation {
+    space: Rc<Space>,
+    purpose: Purpose,
+    runs: Vec<Run>,
+}
+
+impl Reservation {
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    pub fn blocks(&self) -> u64 {
+        self.runs.iter().map(|run| run.blocks).sum()
+    }
+
+    pub fn absorb(&mut self, mut other: Reservation) {
+        assert!(Rc::ptr_eq(&self.space, &other.space) && self.purpose == other.purpose);
+        self.runs.append(&mut other.runs);
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let mut side = self.space.side(self.purpose).borrow_mut();
+        for run in self.runs.drain(..) {
+            // What a record took is no longer among the reserved.
+            for left in side.reserved.within(run) {
+                side.reserved.remove(left);
+                side.free.insert(left);
+            }
+        }
+    }
+}

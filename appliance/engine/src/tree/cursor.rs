@@ -1,0 +1,149 @@
+//! Walking a tree in key order: `Cursor` synchronously over cached nodes, for operations; `Stream`
+//! waiting for its own reads, for folds and checks.
+
+use crate::block::{Absent, NodeBuf, Nodes, fetch_node};
+use crate::error::FsError;
+use cairn_base::door::Disk;
+use cairn_format::key::Key;
+use cairn_format::node::NodeRef;
+use cairn_format::tablet_root::TreeRef;
+use std::rc::Rc;
+
+/// The path to the current item: node and index, root first. Empty when at the end.
+type Path = Vec<(Rc<NodeBuf>, usize)>;
+
+/// Steps to the next child on the way up; gives the reference to descend into, if any is left.
+fn climb(path: &mut Path) -> Option<NodeRef> {
+    while let Some((held, index)) = path.last_mut() {
+        *index += 1;
+        let node = held.node();
+        if *index < node.count() {
+            return (!node.is_leaf()).then(|| node.child(*index));
+        }
+        path.pop();
+    }
+    None
+}
+
+fn current(path: &Path) -> Option<(Key, &[u8], bool)> {
+    let (held, index) = path.last()?;
+    let node = held.node();
+    Some((node.key(*index), node.value(*index), node.is_delete(*index)))
+}
+
+fn at_item(path: &Path) -> bool {
+    path.last().is_none_or(|(held, index)| {
+        let node = held.node();
+        node.is_leaf() && *index < node.count()
+    })
+}
+
+pub struct Cursor {
+    path: Path,
+}
+
+impl Cursor {
+    /// At the first item that is not below `from`.
+    pub fn seek(nodes: Nodes<'_>, tree: &TreeRef, from: &Key) -> Result<Cursor, Absent> {
+        let mut cursor = Cursor { path: Vec::new() };
+        if tree.is_empty() {
+            return Ok(cursor);
+        }
+        let mut at = tree.root;
+        loop {
+            let held = nodes.get(&at)?;
+            let node = held.node();
+            if node.is_leaf() {
+                let index = node.lower_bound(from);
+                cursor.path.push((held, index));
+                break;
+            }
+            let index = node.child_for(from);
+            at = node.child(index);
+            cursor.path.push((held, index));
+        }
+        if !at_item(&cursor.path) {
+            // Behind the leaf's last item: one step up and on.
+            if let Some((_, index)) = cursor.path.last_mut() {
+                *index = index.saturating_sub(1);
+            }
+            cursor.step(nodes)?;
+        }
+        Ok(cursor)
+    }
+
+    pub fn peek(&self) -> Option<(Key, &[u8], bool)> {
+        current(&self.path)
+    }
+
+    pub fn step(&mut self, nodes: Nodes<'_>) -> Result<(), Absent> {
+        let mut down = climb(&mut self.path);
+        while let Some(at) = down {
+            let held = nodes.get(&at)?;
+            down = {
+                let node = held.node();
+                (!node.is_leaf()).then(|| node.child(0))
+            };
+            self.path.push((held, 0));
+        }
+        Ok(())
+    }
+}
+
+/// A cursor that reads what it needs, without the cache: its walks are long and touch each node once.
+pub struct Stream<'a, K> {
+    disk: &'a K,
+    path: Path,
+    pub nodes_read: u64,
+}
+
+impl<'a, K: Disk> Stream<'a, K> {
+    pub async fn seek(disk: &'a K, tree: &TreeRef, from: &Key) -> Result<Stream<'a, K>, FsError> {
+        let mut stream = Stream { disk, path: Vec::new(), nodes_read: 0 };
+        if tree.is_empty() {
+            return Ok(stream);
+        }
+        let mut at = tree.root;
+        loop {
+            let held = stream.read(&at).await?;
+            let node = held.node();
+            if node.is_leaf() {
+                let index = node.lower_bound(from);
+                stream.path.push((held, index));
+                break;
+            }
+            let index = node.child_for(from);
+            at = node.child(index);
+            stream.path.push((held, index));
+        }
+        if !at_item(&stream.path) {
+            if let Some((_, index)) = stream.path.last_mut() {
+                *index = index.saturating_sub(1);
+            }
+            stream.step().await?;
+        }
+        Ok(stream)
+    }
+
+    pub fn peek(&self) -> Option<(Key, &[u8], bool)> {
+        current(&self.path)
+    }
+
+    pub async fn step(&mut self) -> Result<(), FsError> {
+        let mut down = climb(&mut self.path);
+        while let Some(at) = down {
+            let held = self.read(&at).await?;
+            down = {
+                let node = held.node();
+                (!node.is_leaf()).then(|| node.child(0))
+            };
+            self.path.push((held, 0));
+        }
+        Ok(())
+    }
+
+    async fn read(&mut self, at: &NodeRef) -> Result<Rc<NodeBuf>, FsError> {
+        self.nodes_read += 1;
+        fetch_node(self.disk, at).await
+    }
+}

@@ -1,0 +1,243 @@
+//! One step of folding a log tree into the fs tree: copy-on-write of the leaves it touches and of
+//! the path above them.
+//!
+//! A step is bounded in nodes, not in keys: it stops after `leaves_touched` old leaves or
+//! `leaves_written` new ones, wherever it then is in the log tree, also in the middle of a leaf's
+//! range. It allocates from places its permit reserved and frees nothing itself: the old nodes are
+//! listed for the record that installs the new root.
+//!
+//! Neighbouring leaves that a step rewrites are packed together, so what deletions thin out closes
+//! up again; an untouched thin leaf stays until something in it changes.
+
+use super::pack::{Built, Item, NodePlaces, pack_level, parents};
+use super::{Stream, pack_tree};
+use crate::block::fetch_node;
+use crate::error::FsError;
+use crate::sabotage::{Sabotage, planted};
+use cairn_base::door::Disk;
+use cairn_base::{Arena, Run};
+use cairn_format::TabletId;
+use cairn_format::key::Key;
+use cairn_format::node::{NODE_BLOCKS, NodeRef};
+use cairn_format::tablet_root::TreeRef;
+use std::pin::Pin;
+
+#[derive(Clone, Copy)]
+pub struct FoldBounds {
+    pub leaves_touched: usize,
+    pub leaves_written: usize,
+}
+
+/// What a step made.
+pub struct FoldStep {
+    pub fs: TreeRef,
+    pub built: Vec<Built>,
+    /// Nodes of the old tree that the new one does not contain.
+    pub dropped: Vec<Run>,
+    /// The first key that is not folded yet; `None` when the log tree is at its end.
+    pub next: Option<Key>,
+}
+
+pub struct Fold<'a, K> {
+    pub disk: &'a K,
+    pub arena: &'a Arena,
+    pub tablet: TabletId,
+    pub generation: u64,
+    pub log: Stream<'a, K>,
+    pub places: &'a mut NodePlaces,
+    pub bounds: FoldBounds,
+    pub built: Vec<Built>,
+    pub dropped: Vec<Run>,
+    pub items_delta: i64,
+    pub touched: usize,
+    /// Bytes of items taken from the log so far.
+    pub log_bytes: usize,
+}
+
+type Rewritten = Vec<(Key, NodeRef)>;
+
+impl<'a, K: Disk> Fold<'a, K> {
+    pub async fn step(mut self, fs: &TreeRef) -> Result<FoldStep, FsError> {
+        if fs.is_empty() {
+            return self.first_step().await;
+        }
+        let mut level = fs.level;
+        let mut nodes = self.rewrite(fs.root, level, None).await?;
+        while nodes.len() > 1 {
+            level += 1;
+            nodes = self.pack(level, &mut parents(nodes));
+        }
+        let root = match nodes.pop() {
+            Some((_, root)) => root,
+            None => return Ok(self.done(TreeRef::EMPTY)),
+        };
+        let (root, level) = self.without_lone_children(root, level).await?;
+        let items = fs.items.get().wrapping_add_signed(self.items_delta);
+        let nodes = fs.nodes.get() + self.built.len() as u64 - self.dropped.len() as u64;
+        let fs =
+            TreeRef { root, items: items.into(), nodes: nodes.into(), level, reserved: [0; 7] };
+        Ok(self.done(fs))
+    }
+
+    fn done(self, fs: TreeRef) -> FoldStep {
+        let next = self.log.peek().map(|(key, _, _)| key);
+        FoldStep { fs, built: self.built, dropped: self.dropped, next }
+    }
+
+    /// Into an empty fs tree: nothing to merge with.
+    async fn first_step(mut self) -> Result<FoldStep, FsError> {
+        let mut items = Vec::new();
+        self.take_log(None, &mut items, &mut std::iter::empty()).await?;
+        let fs = pack_tree(
+            self.arena,
+            self.tablet,
+            self.generation,
+            &mut items.into_iter(),
+            self.places,
+            &mut self.built,
+        );
+        Ok(self.done(fs))
+    }
+
+    fn pack(&mut self, level: u8, items: &mut dyn Iterator<Item = Item>) -> Rewritten {
+        pack_level(
+            self.arena,
+            self.tablet,
+            self.generation,
+            level,
+            items,
+            self.places,
+            &mut self.built,
+        )
+    }
+
+    fn exhausted(&self) -> bool {
+        self.touched >= self.bounds.leaves_touched
+            || self.log_bytes >= self.room()
+            || self.log.peek().is_none()
+    }
+
+    /// Bytes of log items that fit the bound on new leaves.
+    fn room(&self) -> usize {
+        self.bounds.leaves_written * crate::limits::NODE_FILL_MIN
+    }
+
+    fn drop_node(&mut self, node: &NodeRef) {
+        self.dropped.push(Run::new(node.block_no(), NODE_BLOCKS));
+    }
+
+    /// Rewrites the part of a subtree that the log touches; `end` is the first key behind it.
+    fn rewrite(
+        &mut self,
+        at: NodeRef,
+        level: u8,
+        end: Option<Key>,
+    ) -> Pin<Box<dyn Future<Output = Result<Rewritten, FsError>> + '_>> {
+        Box::pin(async move {
+            if level == 0 {
+                let mut items = Vec::new();
+                self.merge_leaf(at, end, &mut items).await?;
+                return Ok(self.pack(0, &mut items.into_iter()));
+            }
+            let held = fetch_node(self.disk, &at).await?;
+            let node = held.node();
+            let mut children: Rewritten = Vec::with_capacity(node.count() + 8);
+            let mut merged: Vec<Item> = Vec::new();
+            for index in 0..node.count() {
+                let child = node.child(index);
+                let child_end =
+                    if index + 1 < node.count() { Some(node.key(index + 1)) } else { end };
+                let touched = !self.exhausted()
+                    && self
+                        .log
+                        .peek()
+                        .is_some_and(|(key, _, _)| child_end.is_none_or(|end| key < end));
+                if !touched {
+                    let packed = self.pack(0, &mut std::mem::take(&mut merged).into_iter());
+                    children.extend(packed);
+                    children.push((node.key(index), child));
+                } else if level == 1 {
+                    self.merge_leaf(child, child_end, &mut merged).await?;
+                } else {
+                    children.extend(self.rewrite(child, level - 1, child_end).await?);
+                }
+            }
+            let packed = self.pack(0, &mut merged.into_iter());
+            children.extend(packed);
+            self.drop_node(&at);
+            Ok(self.pack(level, &mut parents(children)))
+        })
+    }
+
+    /// Appends one leaf's items with the log's merged in.
+    async fn merge_leaf(
+        &mut self,
+        at: NodeRef,
+        end: Option<Key>,
+        out: &mut Vec<Item>,
+    ) -> Result<(), FsError> {
+        let held = fetch_node(self.disk, &at).await?;
+        self.touched += 1;
+        self.drop_node(&at);
+        let node = held.node();
+        let mut old = (0..node.count()).map(|index| Item {
+            key: node.key(index),
+            value: node.value(index).into(),
+            delete: false,
+        });
+        self.take_log(end, out, &mut old).await
+    }
+
+    /// Merges the log's items below `end` with `old` until the bound on output is met; then the rest
+    /// of `old` goes out as it is.
+    async fn take_log(
+        &mut self,
+        end: Option<Key>,
+        out: &mut Vec<Item>,
+        old: &mut dyn Iterator<Item = Item>,
+    ) -> Result<(), FsError> {
+        let mut old = old.peekable();
+        while let Some((key, value, delete)) = self.log.peek() {
+            if end.is_some_and(|end| key >= end) || self.log_bytes >= self.room() {
+                break;
+            }
+            while let Some(item) = old.next_if(|item| item.key < key) {
+                out.push(item);
+            }
+            let replaced = old.next_if(|item| item.key == key).is_some();
+            let item = Item { key, value: value.into(), delete: false };
+            self.log_bytes += crate::log::item_bytes(&key, item.value.len());
+            self.items_delta += i64::from(!delete) - i64::from(replaced);
+            if !delete {
+                out.push(item);
+            }
+            self.log.step().await?;
+        }
+        out.extend(old);
+        if planted(Sabotage::FoldDropsItem) && out.len() > 8 {
+            out.pop();
+        }
+        Ok(())
+    }
+
+    /// A root with one child adds a level for nothing.
+    async fn without_lone_children(
+        &mut self,
+        mut root: NodeRef,
+        mut level: u8,
+    ) -> Result<(NodeRef, u8), FsError> {
+        while level > 0 {
+            let here = self.built.iter().position(|built| built.block == root.block_no());
+            let Some(here) = here else { break };
+            let node = cairn_format::node::Node::trusted(&self.built[here].buf);
+            if node.count() > 1 {
+                break;
+            }
+            root = node.child(0);
+            level -= 1;
+            // The place stays reserved and is given back: it was never named.
+            self.built.remove(here);
+        }
+        Ok((root, level))
+    }
+}

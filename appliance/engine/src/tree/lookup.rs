@@ -1,0 +1,31 @@
+//! One key in one tree, synchronously.
+
+use crate::block::{Absent, Nodes};
+use cairn_format::key::Key;
+use cairn_format::tablet_root::TreeRef;
+use std::rc::Rc;
+
+/// What a tree says about a key it holds.
+pub enum Hit {
+    Value(Rc<[u8]>),
+    /// A log tree's mark: the key is gone, whatever lies below.
+    Deleted,
+}
+
+pub fn get(nodes: Nodes<'_>, tree: &TreeRef, key: &Key) -> Result<Option<Hit>, Absent> {
+    if tree.is_empty() {
+        return Ok(None);
+    }
+    let mut at = tree.root;
+    loop {
+        let held = nodes.get(&at)?;
+        let node = held.node();
+        if !node.is_leaf() {
+            at = node.child(node.child_for(key));
+            continue;
+        }
+        return Ok(node.search(key).ok().map(|index| {
+            if node.is_delete(index) { Hit::Deleted } else { Hit::Value(node.value(index).into()) }
+        }));
+    }
+}

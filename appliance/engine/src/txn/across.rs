@@ -1,0 +1,457 @@
+//! Operations over tablets of several shards.
+//!
+//! The shard of the operation's home tablet coordinates. *Prepare*, in inode order: each participant
+//! takes a permit, locks the inode against change, and tells what it is (`Fact`) when that is
+//! durable. With all facts in hand the coordinator decides, in one synchronous stretch, exactly as
+//! it would if everything were here. *Commit*: one record holds its own changes and a `pending` item
+//! with what each other participant is to change. Once that is durable each participant applies its
+//! part in one record, with a `done` item, and unlocks; then the operation is answered. `pending` is
+//! deleted when every `done` is durable, `done` when that deletion is.
+//!
+//! Nothing is durable before commit, so a crash before it leaves nothing. A crash after it leaves
+//! `pending`, and open applies every part that has no `done` before anybody is served
+//! (`Shard::finish_pending`). A participant's part cannot fail for want of room: its permit is held
+//! since prepare. Locks are taken in inode order, one at a time, so two operations never wait for
+//! each other; a participant with no slot free answers `Busy` before anything is held.
+
+use crate::error::FsError;
+use crate::item::Entry;
+use crate::peer::{Answer, Ask, mismatch};
+use crate::sabotage::{Sabotage, planted};
+use crate::shard::Shard;
+use crate::txn::{Class, Need, Permit, Stop, View};
+use cairn_base::door::Doors;
+use cairn_format::item::{InodeItem, PartChange};
+use cairn_format::key::{Key, ParsedKey, RANGE_DONE, RANGE_PENDING};
+use cairn_format::{InodeNo, OpId, ShardId, TabletId};
+use cairn_reactor::Slot;
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::rc::Rc;
+
+/// What an operation wants held and told.
+#[derive(Clone, Debug)]
+pub enum Watch {
+    /// An inode, and what these names stand for in it.
+    Inode { ino: InodeNo, names: Vec<Box<[u8]>> },
+    /// A new inode number.
+    NewInode { tablet: TabletId },
+    /// Room for an edit that no inode guards.
+    Tablet { tablet: TabletId },
+}
+
+impl Watch {
+    fn tablet(&self) -> TabletId {
+        match self {
+            Watch::Inode { ino, .. } => ino.tablet(),
+            Watch::NewInode { tablet } | Watch::Tablet { tablet } => *tablet,
+        }
+    }
+
+    /// Locks are taken in inode order; what takes no lock comes last.
+    fn order(&self) -> u64 {
+        match self {
+            Watch::Inode { ino, .. } => ino.raw(),
+            Watch::NewInode { .. } | Watch::Tablet { .. } => u64::MAX,
+        }
+    }
+}
+
+/// What a participant told, under its lock.
+#[derive(Clone, Debug)]
+pub enum Fact {
+    Inode { ino: InodeNo, item: InodeItem, entries: Vec<Option<Entry>> },
+    NewInode(InodeNo),
+    Tablet,
+}
+
+/// The facts of one operation.
+pub struct Facts(Vec<Fact>);
+
+impl Facts {
+    /// A watched inode.
+    pub fn item(&self, of: InodeNo) -> InodeItem {
+        self.find(of).0
+    }
+
+    /// What the watched names of an inode stand for.
+    pub fn entries(&self, of: InodeNo) -> &[Option<Entry>] {
+        self.find(of).1
+    }
+
+    pub fn new_inode(&self) -> InodeNo {
+        let found = self.0.iter().find_map(|fact| match fact {
+            Fact::NewInode(ino) => Some(*ino),
+            _ => None,
+        });
+        found.expect("a new inode number was asked for")
+    }
+
+    fn find(&self, of: InodeNo) -> (InodeItem, &[Option<Entry>]) {
+        let found = self.0.iter().find_map(|fact| match fact {
+            Fact::Inode { ino, item, entries } if *ino == of => Some((*item, &entries[..])),
+            _ => None,
+        });
+        found.expect("only watched inodes are asked about")
+    }
+}
+
+/// Bytes of edits that one part makes at most.
+const PART_BYTES: usize = 8 << 10;
+
+type Slots = BTreeMap<ShardId, Slot<Ask, Answer>>;
+
+impl<D: Doors> Shard<D> {
+    /// Runs an operation that needs shards beside this one, which owns `home`.
+    pub async fn across<R>(
+        self: &Rc<Self>,
+        home: TabletId,
+        class: Class,
+        mut watches: Vec<Watch>,
+        mut decide: impl FnMut(&Facts, &mut View<'_>) -> Result<(Vec<PartChange>, R), Stop>,
+    ) -> Result<R, FsError> {
+        let op = self.next_op_id();
+        let mut slots = Slots::new();
+        for watch in &watches {
+            let owner = self.core.pool.owner(watch.tablet());
+            if owner != self.core.id && !slots.contains_key(&owner) {
+                slots.insert(owner, self.peers.open(owner)?);
+            }
+        }
+        watches.sort_by_key(Watch::order);
+        let prepared = self.prepare_all(op, class, &watches, &mut slots).await;
+        let (facts, permit) = match prepared {
+            Ok(facts) => match self.permit(&Need::new(class, &[home], PART_BYTES)).await {
+                Ok(permit) => (facts, permit),
+                Err(error) => return self.abandon(op, slots, error).await,
+            },
+            Err(error) => return self.abandon(op, slots, error).await,
+        };
+        let decided = self
+            .apply(&permit, Some(op), |view| {
+                let (changes, result) = decide(&facts, view)?;
+                let (here, there): (Vec<_>, Vec<_>) =
+                    changes.into_iter().partition(|part| self.core.owns(part.tablet()));
+                for part in &here {
+                    view.apply_change(part)?;
+                }
+                if !there.is_empty() {
+                    put_pending(view, home, op, &there);
+                }
+                Ok((there, result))
+            })
+            .await;
+        let ((there, result), ticket) = match decided {
+            Ok(decided) => decided,
+            Err(error) => return self.abandon(op, slots, error).await,
+        };
+        drop(permit);
+        // In doubt when this fails: the shard has stopped, and the others keep their locks until the
+        // next open decides.
+        self.settle(ticket).await?;
+        self.release(op);
+        self.core.counters.across_commits.add(1);
+        self.apply_everywhere(op, home, there, slots).await?;
+        Ok(result)
+    }
+
+    async fn prepare_all(
+        self: &Rc<Self>,
+        op: OpId,
+        class: Class,
+        watches: &[Watch],
+        slots: &mut Slots,
+    ) -> Result<Facts, FsError> {
+        let mut facts = Vec::with_capacity(watches.len());
+        for watch in watches {
+            let owner = self.core.pool.owner(watch.tablet());
+            let fact = match slots.get_mut(&owner) {
+                None => self.prepare(op, watch, 0, class).await?,
+                Some(slot) => {
+                    let watch = watch.clone();
+                    let ask = Ask::Prepare { op, watch, bytes: PART_BYTES, class };
+                    match slot.ask(ask).await {
+                        Answer::Fact(fact) => fact?,
+                        other => mismatch(&other),
+                    }
+                }
+            };
+            facts.push(fact);
+        }
+        Ok(Facts(facts))
+    }
+
+    /// Undoes a prepare, here and there, and answers `error`.
+    async fn abandon<R>(&self, op: OpId, slots: Slots, error: FsError) -> Result<R, FsError> {
+        self.release(op);
+        for (_, mut slot) in slots {
+            slot.ask(Ask::Abandon { op }).await.done()?;
+        }
+        Err(error)
+    }
+
+    async fn apply_everywhere(
+        self: &Rc<Self>,
+        op: OpId,
+        home: TabletId,
+        there: Vec<PartChange>,
+        mut slots: Slots,
+    ) -> Result<(), FsError> {
+        let committed = !there.is_empty();
+        let mut tablets: BTreeMap<ShardId, Vec<TabletId>> = BTreeMap::new();
+        let mut parts: BTreeMap<ShardId, Vec<PartChange>> = BTreeMap::new();
+        for part in there {
+            let owner = self.core.pool.owner(part.tablet());
+            tablets.entry(owner).or_default().push(part.tablet());
+            parts.entry(owner).or_default().push(part);
+        }
+        for (owner, slot) in &mut slots {
+            let ask = match parts.remove(owner) {
+                Some(changes) => Ask::Apply { op, changes },
+                None => Ask::Abandon { op },
+            };
+            slot.ask(ask).await.done()?;
+        }
+        if committed {
+            let shard = Rc::clone(self);
+            let cleanup = async move {
+                // What is left undone here is done at the next open.
+                let _unfinished = shard.clean_up(op, home, tablets, slots).await;
+            };
+            // A closing gate means that the shard stops: the same.
+            let _closed = self.gate.spawn(cleanup);
+        }
+        Ok(())
+    }
+
+    async fn clean_up(
+        self: &Rc<Self>,
+        op: OpId,
+        home: TabletId,
+        tablets: BTreeMap<ShardId, Vec<TabletId>>,
+        mut slots: Slots,
+    ) -> Result<(), FsError> {
+        let need = Need::new(Class::Room, &[home], PART_BYTES);
+        let ((), ticket) = self
+            .transact(need, |view| {
+                drop_pending(view, home, op);
+                Ok(())
+            })
+            .await?;
+        self.settle(ticket).await?;
+        for (owner, tablets) in tablets {
+            match slots.get_mut(&owner) {
+                Some(slot) => slot.ask(Ask::Forget { op, tablets }).await.done()?,
+                None => self.forget(op, &tablets).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// First phase, on the participant (or here, for the coordinator's own inodes).
+    pub(crate) async fn prepare(
+        self: &Rc<Self>,
+        op: OpId,
+        watch: &Watch,
+        bytes: usize,
+        class: Class,
+    ) -> Result<Fact, FsError> {
+        if bytes > 0 {
+            let permit = self.permit(&Need::new(class, &[watch.tablet()], bytes)).await?;
+            self.parts.borrow_mut().entry(op).or_default().push(permit);
+        }
+        match watch {
+            Watch::Tablet { .. } => Ok(Fact::Tablet),
+            Watch::NewInode { tablet } => {
+                let need = Need::new(Class::Growing, &[*tablet], 512);
+                let (ino, ticket) = self.transact(need, |view| view.new_inode_no(*tablet)).await?;
+                self.settle(ticket).await?;
+                Ok(Fact::NewInode(ino))
+            }
+            Watch::Inode { ino, names } => {
+                self.core.locks.acquire(*ino, op).await;
+                let fact = self
+                    .read_with(|view| {
+                        let item = view.inode(*ino)?;
+                        let entries: Result<Vec<_>, Stop> =
+                            names.iter().map(|name| view.entry(*ino, name)).collect();
+                        Ok(Fact::Inode { ino: *ino, item, entries: entries? })
+                    })
+                    .await?;
+                self.settle(self.log.newest_ticket()).await?;
+                Ok(fact)
+            }
+        }
+    }
+
+    /// Second phase, on the participant: once, however often it is asked.
+    pub(crate) async fn apply_part(
+        self: &Rc<Self>,
+        op: OpId,
+        changes: &[PartChange],
+    ) -> Result<(), FsError> {
+        let mut tablets: Vec<TabletId> = changes.iter().map(PartChange::tablet).collect();
+        tablets.sort_unstable();
+        tablets.dedup();
+        let permits = self.parts.borrow_mut().remove(&op);
+        let permit: Permit<D> = match permits.and_then(|mut held| held.pop()) {
+            Some(permit) => permit,
+            // After a restart: what was promised before the crash is owed still.
+            None => self.permit(&Need::new(Class::Room, &tablets, PART_BYTES)).await?,
+        };
+        let ((), ticket) = self
+            .apply(&permit, Some(op), |view| {
+                for tablet in &tablets {
+                    if view.get(*tablet, &Key::done(op))?.is_some() {
+                        continue;
+                    }
+                    for part in changes.iter().filter(|part| part.tablet() == *tablet) {
+                        view.apply_change(part)?;
+                    }
+                    view.put(*tablet, Key::done(op), &[]);
+                    let totals = view.totals(*tablet);
+                    totals.done = (totals.done.get() + 1).into();
+                }
+                Ok(())
+            })
+            .await?;
+        self.settle(ticket).await?;
+        self.release(op);
+        Ok(())
+    }
+
+    /// Lets go of everything `op` holds here.
+    pub(crate) fn release(&self, op: OpId) {
+        self.parts.borrow_mut().remove(&op);
+        self.core.locks.release(op);
+    }
+
+    /// The pending item is durably gone, so the notes that its parts were applied can go.
+    pub(crate) async fn forget(
+        self: &Rc<Self>,
+        op: OpId,
+        tablets: &[TabletId],
+    ) -> Result<(), FsError> {
+        let need = Need::new(Class::Room, tablets, PART_BYTES);
+        self.transact(need, |view| {
+            for tablet in tablets {
+                drop_done(view, *tablet, op)?;
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// At open: applies every part of a committed operation that has not been applied, and deletes
+    /// the pending items. Notes of parts stay until every shard has come this far.
+    pub(crate) async fn finish_pending(self: &Rc<Self>) -> Result<(), FsError> {
+        for tablet in self.tablets_with(|totals| totals.pending.get() > 0) {
+            for (op, changes) in self.pending_of(tablet).await? {
+                if !planted(Sabotage::PendingIgnored) {
+                    self.apply_recovered(op, changes).await?;
+                }
+                let need = Need::new(Class::Room, &[tablet], PART_BYTES);
+                let ((), ticket) = self
+                    .transact(need, |view| {
+                        drop_pending(view, tablet, op);
+                        Ok(())
+                    })
+                    .await?;
+                self.settle(ticket).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply_recovered(
+        self: &Rc<Self>,
+        op: OpId,
+        changes: Vec<PartChange>,
+    ) -> Result<(), FsError> {
+        let mut parts: BTreeMap<ShardId, Vec<PartChange>> = BTreeMap::new();
+        for part in changes {
+            parts.entry(self.core.pool.owner(part.tablet())).or_default().push(part);
+        }
+        for (owner, changes) in parts {
+            if owner == self.core.id {
+                self.apply_part(op, &changes).await?;
+            } else {
+                self.peers.ask(owner, Ask::Apply { op, changes }).await?.done()?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn pending_of(&self, tablet: TabletId) -> Result<Vec<(OpId, Vec<PartChange>)>, FsError> {
+        self.read_with(|view| {
+            let mut found = Vec::new();
+            let mut damage = None;
+            let prefix = Key::of_range(RANGE_PENDING);
+            view.scan(tablet, prefix, prefix.prefix_end(), |key, value| {
+                match (key.parse(), PartChange::parse_all(value)) {
+                    (Some(ParsedKey::Pending(op)), Ok(changes)) => found.push((op, changes)),
+                    (_, Err(bad)) => damage = Some(bad),
+                    (_, Ok(_)) => damage = Some(cairn_format::Damage::Value("pending key")),
+                }
+                ControlFlow::Continue(())
+            })?;
+            damage.map_or(Ok(found), |damage| Err(view.damaged(tablet, damage)))
+        })
+        .await
+    }
+
+    /// At open, once no shard has anything pending: the notes of applied parts go.
+    pub(crate) async fn forget_all_done(self: &Rc<Self>) -> Result<(), FsError> {
+        for tablet in self.tablets_with(|totals| totals.done.get() > 0) {
+            let done = self
+                .read_with(|view| {
+                    let mut found = Vec::new();
+                    let prefix = Key::of_range(RANGE_DONE);
+                    view.scan(tablet, prefix, prefix.prefix_end(), |key, _| {
+                        if let Some(ParsedKey::Done(op)) = key.parse() {
+                            found.push(op);
+                        }
+                        ControlFlow::Continue(())
+                    })?;
+                    Ok(found)
+                })
+                .await?;
+            for op in done {
+                self.forget(op, &[tablet]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tablets_with(
+        &self,
+        test: impl Fn(&cairn_format::tablet_root::Totals) -> bool,
+    ) -> Vec<TabletId> {
+        let matching = self.core.tablets().filter(|tablet| test(&tablet.totals.get()));
+        matching.map(|tablet| tablet.id).collect()
+    }
+}
+
+fn put_pending(view: &mut View<'_>, home: TabletId, op: OpId, there: &[PartChange]) {
+    let mut value = Vec::new();
+    there.iter().for_each(|part| part.encode(&mut value));
+    view.put_new(home, Key::pending(op), &value);
+    let totals = view.totals(home);
+    totals.pending = (totals.pending.get() + 1).into();
+}
+
+fn drop_pending(view: &mut View<'_>, home: TabletId, op: OpId) {
+    view.delete(home, Key::pending(op));
+    let totals = view.totals(home);
+    totals.pending = (totals.pending.get() - 1).into();
+}
+
+fn drop_done(view: &mut View<'_>, tablet: TabletId, op: OpId) -> Result<(), Stop> {
+    if view.get(tablet, &Key::done(op))?.is_some() {
+        view.delete(tablet, Key::done(op));
+        let totals = view.totals(tablet);
+        totals.done = (totals.done.get() - 1).into();
+    }
+    Ok(())
+}

@@ -1,0 +1,9 @@
+//! Gather, apply, settle: how an operation becomes one record.
+
+pub mod across;
+mod permit;
+mod scan;
+mod view;
+
+pub use permit::{Class, Need, Permit, node_blocks_kept};
+pub use view::{PendingEdit, Stop, View};

@@ -1,0 +1,113 @@
+//! Room for an operation's worst case, taken before it applies: memory for its edits, nodes for
+//! when they are frozen and folded, a place in the log.
+//!
+//! The reserve of a tablet's node space (one fold step's nodes) is for operations that free space;
+//! everything else meets ENOSPC in front of it. That is why deleting always works, and why merging
+//! can always go on.
+
+use crate::error::FsError;
+use crate::limits::{FOLD_STEP_NODES, NODE_FILL_MIN, NODE_UNIT};
+use crate::log::{Admission, LogClass};
+use crate::shard::Shard;
+use crate::space::Promise;
+use crate::tablet::Tablet;
+use cairn_base::door::Doors;
+use cairn_format::TabletId;
+use cairn_format::key::Purpose;
+use smallvec::SmallVec;
+use std::rc::Rc;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// May grow the pool's use; stops in front of the reserve.
+    Growing,
+    /// Frees space; may use the reserve.
+    Freeing,
+    /// Moves zones and roots: part of what makes room, so it asks for none.
+    Room,
+}
+
+/// The bound on an operation's edits: bytes of items in each tablet it may change.
+#[derive(Clone, Debug)]
+pub struct Need {
+    pub class: Class,
+    pub tablets: SmallVec<[TabletId; 4]>,
+    pub bytes: usize,
+}
+
+impl Need {
+    /// Edits of one name and one or two inodes, with their indexes and space items.
+    pub const SMALL: usize = 4 << 10;
+
+    pub fn new(class: Class, tablets: &[TabletId], bytes: usize) -> Need {
+        let mut tablets = SmallVec::from_slice(tablets);
+        tablets.sort_unstable();
+        tablets.dedup();
+        Need { class, tablets, bytes }
+    }
+}
+
+/// Held until the operation has applied.
+pub struct Permit<D: Doors> {
+    pub class: Class,
+    _promises: SmallVec<[Promise; 4]>,
+    _admission: Admission<D>,
+}
+
+/// Node blocks that a tablet will need to write out and fold what its memtables hold.
+pub fn owed_blocks(tablet: &Tablet) -> u64 {
+    let active = tablet.active.borrow().node_bytes();
+    let frozen = tablet.frozen.borrow().as_ref().map_or(0, |table| table.node_bytes());
+    let root = tablet.root.borrow();
+    let log_nodes: u64 = root.log_trees.iter().map(|tree| tree.entry.tree.nodes.get()).sum();
+    nodes_blocks(active) + nodes_blocks(frozen) + 2 * log_nodes * NODE_UNIT
+}
+
+/// Node blocks that a tablet keeps, whatever others need.
+pub fn node_blocks_kept(tablet: &Tablet) -> u64 {
+    owed_blocks(tablet) + FOLD_STEP_NODES * NODE_UNIT
+}
+
+/// Blocks for so many bytes of items: as a log tree with its filter, and again in the fs tree.
+pub fn nodes_blocks(bytes: usize) -> u64 {
+    if bytes == 0 {
+        return 0;
+    }
+    let nodes = bytes.div_ceil(NODE_FILL_MIN) as u64;
+    (3 * nodes + 6) * NODE_UNIT
+}
+
+impl<D: Doors> Shard<D> {
+    pub async fn permit(self: &Rc<Self>, need: &Need) -> Result<Permit<D>, FsError> {
+        let mut promises = SmallVec::new();
+        if need.class != Class::Room {
+            self.memory_for(need.bytes).await?;
+            for tablet in &need.tablets {
+                promises.push(self.promise_nodes(*tablet, need).await?);
+            }
+        }
+        let class = if need.class == Class::Room { LogClass::Root } else { LogClass::Operation };
+        let admission = self.log.admit(2 * need.bytes + 2048, class).await?;
+        Ok(Permit { class: need.class, _promises: promises, _admission: admission })
+    }
+
+    async fn promise_nodes(self: &Rc<Self>, id: TabletId, need: &Need) -> Result<Promise, FsError> {
+        let tablet = self.core.tablet(id);
+        let blocks = need.bytes.div_ceil(NODE_FILL_MIN) as u64 * 3 * NODE_UNIT;
+        loop {
+            let keep = node_blocks_kept(&tablet);
+            if let Some(promise) = tablet.space.promise(Purpose::Node, blocks, keep) {
+                return Ok(promise);
+            }
+            if Box::pin(self.take_zone(id, Purpose::Node)).await? {
+                continue;
+            }
+            if need.class == Class::Freeing {
+                // The reserve, and what is owed to memtables that are being folded right now.
+                let promise = tablet.space.promise(Purpose::Node, blocks.min(NODE_UNIT), 0);
+                return promise.ok_or(FsError::NoSpace);
+            }
+            return Err(FsError::NoSpace);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Items refuse what they could not have been written as, and keys keep their order.
+
+use crate::sample::{inode, random_key};
+use cairn_base::prng::Prng;
+use cairn_format::item::*;
+use cairn_format::key::{KEY_BYTES_MAX, RANGE_META_SEQ};
+use cairn_format::{Damage, Key, Seq};
+use zerocopy::{FromZeros, IntoBytes};
+
+fn value<T>(field: &'static str) -> Result<T, Damage> {
+    Err(Damage::Value(field))
+}
+
+fn bounds<T>(field: &'static str) -> Result<T, Damage> {
+    Err(Damage::Bounds(field))
+}
+
+#[test]
+fn an_inode_has_a_kind_a_mode_and_known_flags() {
+    let sound = InodeItem { kind: FileKind::Fifo as u8, ..InodeItem::new_zeroed() };
+    let parse = |item: InodeItem| InodeItem::parse(item.as_bytes()).map(|item| item.file_kind());
+    assert_eq!(parse(sound), Ok(FileKind::Fifo));
+    assert_eq!(parse(InodeItem { kind: 0, ..sound }), value("file kind"));
+    assert_eq!(parse(InodeItem { kind: 8, ..sound }), value("file kind"));
+    assert_eq!(parse(InodeItem { mode: 0o10000.into(), ..sound }), value("inode mode"));
+    assert_eq!(parse(InodeItem { flags: 0x80, ..sound }), value("inode flags"));
+    assert_eq!(InodeItem::parse(&sound.as_bytes()[1..]), bounds("inode item"));
+}
+
+#[test]
+fn every_file_kind_is_its_number() {
+    for raw in 1..=7 {
+        assert_eq!(FileKind::parse(raw).map(|kind| kind as u8), Ok(raw));
+    }
+}
+
+#[test]
+fn an_entry_names_a_child() {
+    let sound = LookupItem { child: 5.into(), position: 0.into(), kind: 1 };
+    let parse = |item: LookupItem| LookupItem::parse(item.as_bytes());
+    assert_eq!(parse(sound), Ok(sound));
+    assert_eq!(parse(LookupItem { child: 0.into(), ..sound }), value("lookup entry child"));
+    assert_eq!(parse(LookupItem { kind: 9, ..sound }), value("file kind"));
+
+    let head = ReaddirHead { child: 5.into(), kind: 1 };
+    let parse = |head: ReaddirHead, name: &[u8]| {
+        ReaddirHead::parse(&[head.as_bytes(), name].concat()).map(|(_, name)| name.len())
+    };
+    assert_eq!(parse(head, &[b'n'; 255]), Ok(255));
+    assert_eq!(parse(head, &[b'n'; 256]), value("readdir entry name"));
+    assert_eq!(parse(head, b""), value("readdir entry name"));
+    assert_eq!(parse(ReaddirHead { child: 0.into(), ..head }, b"n"), value("readdir entry child"));
+}
+
+#[test]
+fn an_extent_is_mapped_or_offline_or_inline() {
+    let mapped = ExtentHead { start: 99.into(), length: 1.into(), flags: 0, version: 0 };
+    let parse = |head: ExtentHead, tail: &[u8]| {
+        ExtentHead::parse(&[head.as_bytes(), tail].concat()).map(|(head, tail)| {
+            assert_eq!(head.is(EXTENT_INLINE), !tail.is_empty());
+            head.blocks()
+        })
+    };
+    assert_eq!(parse(mapped, b""), Ok(1));
+    assert_eq!(parse(mapped, b"x"), bounds("extent length"));
+    assert_eq!(parse(ExtentHead { length: 4097.into(), ..mapped }, b""), Ok(2));
+    assert_eq!(parse(ExtentHead { length: 0.into(), ..mapped }, b""), bounds("extent length"));
+    assert_eq!(parse(ExtentHead { version: 1, ..mapped }, b""), value("extent version"));
+    assert_eq!(parse(ExtentHead { flags: EXTENT_SHARED, ..mapped }, b""), value("extent flags"));
+    let nowhere = ExtentHead { start: 0.into(), ..mapped };
+    assert_eq!(parse(nowhere, b""), value("extent start"));
+    assert_eq!(parse(ExtentHead { flags: EXTENT_OFFLINE, ..nowhere }, b""), Ok(1));
+    let inline = ExtentHead { flags: EXTENT_INLINE, ..nowhere };
+    assert_eq!(parse(inline, b"x"), Ok(1));
+    assert_eq!(parse(inline, b"xx"), bounds("extent length"));
+    assert_eq!(parse(ExtentHead { start: 1.into(), ..inline }, b"x"), value("inline extent"));
+    let unwritten = ExtentHead { flags: EXTENT_INLINE | EXTENT_UNWRITTEN, ..inline };
+    assert_eq!(parse(unwritten, b"x"), value("inline extent"));
+    let long = ExtentHead { length: 4097.into(), ..inline };
+    assert_eq!(parse(long, &[0; 4097]), bounds("extent length"));
+}
+
+#[test]
+fn checksums_hold_what_was_set_and_nothing_else() {
+    let mut prng = Prng::new(9);
+    for _ in 0..500 {
+        let mut sums = Checksums::NONE;
+        for _ in 0..1 + prng.below(64) {
+            sums.set(prng.below(64) as usize, Some(prng.next_u64() as u32));
+        }
+        let slot = prng.below(64) as usize;
+        sums.set((slot + 1) % 64, Some(1));
+        sums.set(slot, None);
+        let mut buf = [0; Checksums::ENCODED_BYTES_MAX];
+        let len = sums.encode(&mut buf);
+        let read = Checksums::parse(&buf[..len]).expect("just encoded");
+        assert_eq!(read, sums);
+        assert_eq!((read.get(slot), read.get((slot + 1) % 64)), (None, Some(1)));
+        assert_eq!(Checksums::parse(&buf[..len - 1]), bounds("checksums"));
+    }
+    assert_eq!(Checksums::parse(&[0; 8]), value("checksums mask"));
+    assert_eq!(Checksums::parse(&[0; 7]), bounds("checksums"));
+}
+
+#[test]
+fn an_xattr_has_a_name_and_no_more_value_than_it_says() {
+    let head = XattrHead { value_len: 2.into(), name_len: 1, reserved: 0 };
+    let parse = |head: XattrHead, tail: &[u8]| {
+        XattrHead::parse(&[head.as_bytes(), tail].concat()).map(|(_, name, _)| name.len())
+    };
+    assert_eq!(parse(head, b"nv"), Ok(1));
+    assert_eq!(parse(head, b"nvvv"), bounds("xattr value"));
+    assert_eq!(parse(head, b""), bounds("xattr name"));
+    assert_eq!(parse(XattrHead { name_len: 0, ..head }, b"v"), value("xattr head"));
+    assert_eq!(parse(XattrHead { reserved: 1, ..head }, b"nv"), value("xattr head"));
+}
+
+#[test]
+fn a_deletion_says_how_long_its_parts_are() {
+    let head = DeletionHead { name_len: 1, xattrs_len: 2.into(), ..DeletionHead::new_zeroed() };
+    let parse = |head: DeletionHead, tail: &[u8]| {
+        DeletionHead::parse(&[head.as_bytes(), tail].concat()).map(|(_, _, xattrs)| xattrs.len())
+    };
+    assert_eq!(parse(head, b"nxx"), Ok(2));
+    assert_eq!(parse(head, b"nx"), bounds("deletion xattrs"));
+    assert_eq!(parse(head, b""), bounds("deletion name"));
+    assert_eq!(parse(DeletionHead { flags: 2, ..head }, b"nxx"), value("deletion head"));
+    assert_eq!(parse(DeletionHead { reserved: 1, ..head }, b"nxx"), value("deletion head"));
+}
+
+#[test]
+fn names_and_runs_are_within_their_bounds() {
+    assert_eq!(OrphanHead::parse(&[0; 8]).map(|(_, name)| name.len()), Ok(0));
+    assert_eq!(OrphanHead::parse(&[0; 8 + 256]).map(drop), bounds("orphan name"));
+    assert_eq!(ConsumerHead::parse(&[0; 16]).map(drop), bounds("consumer name"));
+    assert_eq!(ConsumerHead::parse(&[0; 16 + 256]).map(drop), bounds("consumer name"));
+    assert_eq!(FreeRunItem::parse(&[0; 8]), value("free run"));
+}
+
+#[test]
+fn keys_sort_as_their_bytes_do_and_neighbours_are_neighbours() {
+    let mut prng = Prng::new(10);
+    for _ in 0..20_000 {
+        let (a, b) = (random_key(&mut prng), random_key(&mut prng));
+        assert_eq!(a.cmp(&b), a.as_bytes().cmp(b.as_bytes()), "{a:?} {b:?}");
+        assert!(a < a.successor() && Key::MIN < a && a < Key::MAX);
+        assert!(b <= a || a.successor() <= b);
+        let end = a.prefix_end();
+        let covered = b >= a && b < end;
+        assert_eq!(covered, b.as_bytes().starts_with(a.as_bytes()), "{a:?} {b:?}");
+        assert_eq!(Key::from_bytes(a.as_bytes()), Some(a));
+    }
+    let last = Key::from_bytes(&[0xff; KEY_BYTES_MAX]).expect("31 bytes");
+    assert_eq!((last.prefix_end(), last.successor()), (Key::MAX, Key::MAX));
+}
+
+#[test]
+fn a_place_in_an_index_sorts_before_the_entries_of_its_seq() {
+    let place = Key::seq_position(RANGE_META_SEQ, Seq(9), 0);
+    assert!(place < Key::meta_seq(Seq(9), inode(1)));
+    assert!(Key::meta_seq(Seq(8), inode(1)) < place);
+    let exact = Key::seq_position(RANGE_META_SEQ, Seq(9), inode(1).raw());
+    assert_eq!(exact, Key::meta_seq(Seq(9), inode(1)));
+}

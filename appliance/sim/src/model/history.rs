@@ -1,0 +1,417 @@
+//! All the states that could be true, given what concurrent clients asked and were told.
+//!
+//! Requests of several clients overlap, and the engine may put overlapping ones in any order. So
+//! the oracle keeps a set of *worlds*: each is one order that explains every answer so far. When an
+//! answer arrives, each world must have, or find, a place for the request: alone, or after some of
+//! the unanswered requests that touch the same things. A world that finds none is dropped; when none
+//! is left, the engine answered something impossible.
+//!
+//! Answers to reads are compared exactly, and drop the worlds they contradict, unless a change of
+//! the same things was under way at any time during the read: no promise is made about those.
+//!
+//! After a power cut the question is which states the disk may hold. Everything answered is there;
+//! of the unanswered requests each may have happened or not. `after_crash` gives all those states,
+//! and `model/file.rs` says what each allows about data that was not committed.
+
+use crate::model::act::{Act, NodeId, RequestId};
+use crate::model::file::Allow;
+use crate::model::footprint::{Footprint, conflict, merge};
+use crate::model::reading::{Answer, Read, judge_read};
+use crate::model::seen::Seen;
+use crate::model::tree::{Done, Fate, Inodes, Tree};
+use cairn_engine::error::FsError;
+use cairn_format::InodeNo;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What was concluded of a request, once it has a place in a world's order.
+type Outcome = Result<Done, Vec<FsError>>;
+
+#[derive(Clone, PartialEq, Eq)]
+struct World {
+    /// Before the first request of `order`.
+    base: Tree,
+    /// From the oldest change that is placed but not answered on.
+    order: Vec<Placed>,
+    now: Tree,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct Placed {
+    id: RequestId,
+    act: Act,
+    outcome: Outcome,
+    answered: bool,
+}
+
+pub struct History {
+    worlds: Vec<World>,
+    changes: BTreeMap<RequestId, Act>,
+    reads: BTreeMap<RequestId, Read>,
+    inodes: Inodes,
+    nodes: BTreeMap<InodeNo, NodeId>,
+    /// Reads that were compared exactly.
+    checked_reads: u64,
+}
+
+impl Default for History {
+    fn default() -> History {
+        let tree = Tree::default();
+        History {
+            worlds: vec![World { base: tree.clone(), order: Vec::new(), now: tree }],
+            changes: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            inodes: [(NodeId::ROOT, InodeNo::ROOT)].into(),
+            nodes: [(InodeNo::ROOT, NodeId::ROOT)].into(),
+            checked_reads: 0,
+        }
+    }
+}
+
+impl History {
+    /// One possible present, to choose requests by.
+    pub fn present(&self) -> &Tree {
+        &self.worlds[0].now
+    }
+
+    pub fn inode(&self, node: NodeId) -> Option<InodeNo> {
+        self.inodes.get(&node).copied()
+    }
+
+    pub fn worlds_len(&self) -> usize {
+        self.worlds.len()
+    }
+
+    pub fn checked_reads(&self) -> u64 {
+        self.checked_reads
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.changes.is_empty() && self.reads.is_empty()
+    }
+
+    /// Whether the answer to this request may be wrong once buffered data was lost.
+    pub fn proves_nothing_after_a_loss(&self, id: RequestId) -> bool {
+        self.reads.contains_key(&id) || matches!(self.changes.get(&id), Some(Act::Commit { .. }))
+    }
+
+    pub fn ask(&mut self, id: RequestId, act: &Act) {
+        let footprint = self.footprint(act);
+        if act.is_read() {
+            let mut read =
+                Read { act: act.clone(), disturbed: false, moving_names: BTreeSet::new() };
+            for change in self.changes.values() {
+                read.disturb(&footprint, &self.footprint(change));
+            }
+            self.reads.insert(id, read);
+            return;
+        }
+        let mut reads = std::mem::take(&mut self.reads);
+        for read in reads.values_mut() {
+            read.disturb(&self.footprint(&read.act), &footprint);
+        }
+        self.reads = reads;
+        self.changes.insert(id, act.clone());
+    }
+
+    /// Takes in an answer. The error says why it is impossible.
+    pub fn answer(&mut self, id: RequestId, answer: &Answer) -> Result<(), String> {
+        if let Some(read) = self.reads.remove(&id) {
+            return self.observe(id, &read, answer);
+        }
+        let act = self.changes.get(&id).cloned().ok_or(format!("{id:?} was answered twice"))?;
+        if *answer == Answer::Refused(FsError::Busy) {
+            return self.withdraw(id, &act);
+        }
+        let mut explained = Vec::new();
+        for world in std::mem::take(&mut self.worlds) {
+            self.explain(world, id, &act, answer, &mut explained);
+        }
+        if explained.is_empty() {
+            return Err(format!("{id:?} {act:?} was answered {answer:?}: no order explains it"));
+        }
+        self.changes.remove(&id);
+        for mut world in explained {
+            world.close(id);
+            if !self.worlds.contains(&world) {
+                self.worlds.push(world);
+            }
+        }
+        if let Answer::Node { ino, .. } = *answer {
+            self.learn(id, &act, ino)?;
+        }
+        Ok(())
+    }
+
+    /// Busy means that nothing was done.
+    fn withdraw(&mut self, id: RequestId, act: &Act) -> Result<(), String> {
+        self.changes.remove(&id);
+        self.worlds.retain(|world| world.order.iter().all(|placed| placed.id != id));
+        match self.worlds.is_empty() {
+            true => Err(format!("{id:?} {act:?} was answered Busy but had its effect")),
+            false => Ok(()),
+        }
+    }
+
+    /// Finds every order of unanswered requests that ends with `id` and gives `answer`.
+    fn explain(
+        &self,
+        world: World,
+        id: RequestId,
+        act: &Act,
+        answer: &Answer,
+        found: &mut Vec<World>,
+    ) {
+        if let Some(placed) = world.order.iter().find(|placed| placed.id == id) {
+            if self.fits(id, act, &placed.outcome, answer) {
+                found.push(world);
+            }
+            return;
+        }
+        let related = self.related(&world, id, act);
+        let mut alone = world.clone();
+        let outcome = alone.place(id, act);
+        if self.fits(id, act, &outcome, answer) {
+            found.push(alone);
+        }
+        for other in related {
+            let mut longer = world.clone();
+            // Also where it is refused: that may be the very answer it will get.
+            let _outcome = longer.place(other, &self.changes[&other]);
+            self.explain(longer, id, act, answer, found);
+        }
+    }
+
+    /// The unanswered, unplaced requests that could matter to `act`: they touch what it touches,
+    /// or what such a one touches.
+    fn related(&self, world: &World, id: RequestId, act: &Act) -> Vec<RequestId> {
+        let mut reach = world.now.footprint(act);
+        let mut open: Vec<(RequestId, Footprint)> = self
+            .changes
+            .iter()
+            .filter(|(other, _)| **other != id && world.order.iter().all(|p| p.id != **other))
+            .map(|(&other, act)| (other, world.now.footprint(act)))
+            .collect();
+        let mut related = Vec::new();
+        while let Some(index) = open.iter().position(|(_, other)| conflict(&reach, other)) {
+            let (other, footprint) = open.swap_remove(index);
+            related.push(other);
+            merge(&mut reach, footprint);
+        }
+        related
+    }
+
+    fn fits(&self, id: RequestId, act: &Act, outcome: &Outcome, answer: &Answer) -> bool {
+        match (outcome, answer) {
+            (Ok(Done::Nothing), Answer::Done) => true,
+            (Ok(Done::Node(node)), Answer::Node { ino, .. }) => {
+                match (self.inodes.get(node), self.nodes.get(ino)) {
+                    (Some(told), _) => told == ino,
+                    // A node nobody was told of has a number nobody was told.
+                    (None, taken) => taken.is_none() || (*node == id.node() && act.is_read()),
+                }
+            }
+            (Err(why), Answer::Refused(error)) => why.contains(error),
+            _ => false,
+        }
+    }
+
+    /// Whose inode number a client was just told.
+    fn learn(&mut self, id: RequestId, act: &Act, ino: InodeNo) -> Result<(), String> {
+        // The worlds that are left agree on it: `fits` saw to that.
+        let node = match act {
+            Act::Open { at, .. } => match self.worlds[0].now.child(at) {
+                Some(node) if !self.inodes.contains_key(&node) => node,
+                _ => return Ok(()),
+            },
+            _ => id.node(),
+        };
+        if let Some(other) = self.nodes.insert(ino, node)
+            && other != node
+        {
+            return Err(format!("inode {ino} was given to {other:?} and again to {node:?}"));
+        }
+        self.inodes.insert(node, ino);
+        Ok(())
+    }
+
+    fn observe(&mut self, id: RequestId, read: &Read, answer: &Answer) -> Result<(), String> {
+        if read.disturbed || *answer == Answer::Refused(FsError::Busy) {
+            return Ok(());
+        }
+        self.checked_reads += 1;
+        let inodes = &self.inodes;
+        let mut why = None;
+        self.worlds.retain(|world| match judge_read(&world.now, read, answer, inodes) {
+            Ok(()) => true,
+            Err(what) => {
+                why = Some(what);
+                false
+            }
+        });
+        match why {
+            Some(what) if self.worlds.is_empty() => Err(format!("{id:?} {:?}: {what}", read.act)),
+            _ => Ok(()),
+        }
+    }
+
+    fn footprint(&self, act: &Act) -> Footprint {
+        let mut all = Footprint::new();
+        for world in &self.worlds {
+            merge(&mut all, world.now.footprint(act));
+        }
+        all
+    }
+
+    /// With no client waiting: what was read back must be one of the worlds, and is then the only
+    /// one.
+    pub fn settle_idle(&mut self, seen: &Seen) -> Result<(), String> {
+        assert!(self.changes.is_empty(), "only an idle history has one present");
+        let trees: Vec<Tree> = self.worlds.iter().map(|world| world.now.clone()).collect();
+        self.adopt(trees, seen, Allow::Present)
+    }
+
+    /// After a crash and a restart: what was read back must be allowed, and is then the truth.
+    pub fn settle_crash(&mut self, seen: &Seen) -> Result<(), String> {
+        let trees = self.after_crash();
+        self.changes.clear();
+        self.reads.clear();
+        self.adopt(trees, seen, Allow::AfterCrash)
+    }
+
+    fn adopt(&mut self, trees: Vec<Tree>, seen: &Seen, allow: Allow) -> Result<(), String> {
+        let mut why = String::new();
+        let count = trees.len();
+        self.worlds.clear();
+        for mut tree in trees {
+            match tree.judge(seen, &self.inodes, allow) {
+                Err(what) if why.is_empty() => why = what,
+                Err(_) => {}
+                Ok(inodes) => {
+                    if allow == Allow::AfterCrash {
+                        tree.settle_as(seen, &inodes);
+                        // What a crash took is gone, and its numbers with it.
+                        self.nodes.extend(inodes.iter().map(|(&node, &ino)| (ino, node)));
+                    }
+                    self.inodes.extend(inodes);
+                    let world = World { base: tree.clone(), order: Vec::new(), now: tree };
+                    if !self.worlds.contains(&world) {
+                        self.worlds.push(world);
+                    }
+                    if allow == Allow::AfterCrash {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        match self.worlds.is_empty() {
+            true => Err(format!("{why} (the nearest of {count} possible states)")),
+            false => Ok(()),
+        }
+    }
+
+    /// Every state the disk may hold when the power went off now.
+    fn after_crash(&self) -> Vec<Tree> {
+        let mut trees = Vec::new();
+        for world in &self.worlds {
+            let open: Vec<RequestId> =
+                world.order.iter().filter(|p| !p.answered).map(|p| p.id).collect();
+            for kept in 0..1_u32 << open.len() {
+                let lost =
+                    |id| open.iter().position(|&o| o == id).is_some_and(|n| kept >> n & 1 == 0);
+                let Some(tree) = world.replay_without(lost) else { continue };
+                let unplaced: Vec<RequestId> = self
+                    .changes
+                    .keys()
+                    .filter(|&&id| world.order.iter().all(|placed| placed.id != id))
+                    .copied()
+                    .collect();
+                self.with_some(tree, &unplaced, &mut trees);
+            }
+        }
+        trees
+    }
+
+    /// `tree`, and `tree` with each of `open` added in any order and number.
+    fn with_some(&self, tree: Tree, open: &[RequestId], trees: &mut Vec<Tree>) {
+        for (index, &id) in open.iter().enumerate() {
+            let act = &self.changes[&id];
+            if tree.refusals(act).is_empty() {
+                let mut more = tree.clone();
+                more.apply(id, act, Fate::Unanswered);
+                let mut rest = open.to_vec();
+                rest.remove(index);
+                self.with_some(more, &rest, trees);
+            }
+        }
+        if !trees.contains(&tree) {
+            trees.push(tree);
+        }
+    }
+
+    /// The blocks of any file in which anything but zeros is possible: what a reading back of a
+    /// large file must look at.
+    pub fn interesting_blocks(&self) -> BTreeSet<u64> {
+        let mut blocks = BTreeSet::new();
+        let mut add = |tree: &Tree| {
+            for (id, _) in tree.nodes() {
+                blocks.extend(tree.file(id).into_iter().flat_map(|file| file.interesting()));
+            }
+        };
+        for world in &self.worlds {
+            add(&world.now);
+            add(&world.base);
+        }
+        for act in self.changes.values() {
+            if let Act::Write { data, .. } = act {
+                blocks.extend(data.offset / 4096..=(data.offset + u64::from(data.len)) / 4096);
+            }
+        }
+        blocks
+    }
+}
+
+impl World {
+    fn place(&mut self, id: RequestId, act: &Act) -> Outcome {
+        let outcome = play(&mut self.now, id, act, Fate::Answered);
+        self.order.push(Placed { id, act: act.clone(), outcome: outcome.clone(), answered: false });
+        outcome
+    }
+
+    /// `id` was answered. What no unanswered request stands before is certain.
+    fn close(&mut self, id: RequestId) {
+        for placed in &mut self.order {
+            placed.answered |= placed.id == id;
+        }
+        while self.order.first().is_some_and(|placed| placed.answered) {
+            let first = self.order.remove(0);
+            let again = play(&mut self.base, first.id, &first.act, Fate::Answered);
+            debug_assert!(again == first.outcome);
+        }
+    }
+
+    /// The state without the unanswered requests that `lost` names. `None` when an answer that was
+    /// given would then have been impossible.
+    fn replay_without(&self, lost: impl Fn(RequestId) -> bool) -> Option<Tree> {
+        let mut tree = self.base.clone();
+        for placed in self.order.iter().filter(|placed| !lost(placed.id)) {
+            let fate = if placed.answered { Fate::Answered } else { Fate::Unanswered };
+            let outcome = play(&mut tree, placed.id, &placed.act, fate);
+            if placed.answered && outcome != placed.outcome {
+                return None;
+            }
+        }
+        Some(tree)
+    }
+}
+
+fn play(tree: &mut Tree, id: RequestId, act: &Act, fate: Fate) -> Outcome {
+    let why = tree.refusals(act);
+    match why.is_empty() {
+        true => Ok(tree.apply(id, act, fate)),
+        false => Err(why),
+    }
+}
+
+#[cfg(test)]
+#[path = "history_tests.rs"]
+mod tests;

@@ -1,0 +1,101 @@
+//! The whole tree, read through the engine's own operations.
+//!
+//! Files up to a few MiB are read whole. Of larger ones, which are sparse, only the blocks are read
+//! in which the model finds anything but zeros possible, with their neighbours.
+
+use crate::client::{Client, IO_BYTES_MAX};
+use crate::media::Block;
+use crate::model::file::SeenFile;
+use crate::model::seen::{Seen, SeenBody, SeenNode};
+use cairn_base::BLOCK_BYTES;
+use cairn_engine::attr::{Attr, FileKind};
+use cairn_engine::error::FsError;
+use cairn_engine::{Cred, op};
+use cairn_format::InodeNo;
+use std::collections::{BTreeMap, BTreeSet};
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
+const WHOLE_BYTES_MAX: u64 = 4 << 20;
+
+impl Client {
+    /// The error names what could not be read.
+    pub async fn read_back(&self, probes: &BTreeSet<u64>) -> Result<Seen, String> {
+        let mut seen = Seen::default();
+        let mut todo = vec![InodeNo::ROOT];
+        while let Some(ino) = todo.pop() {
+            if seen.nodes.contains_key(&ino) {
+                continue;
+            }
+            let node = self.read_node(ino, probes).await;
+            let node = node.map_err(|error| format!("inode {ino} cannot be read: {error}"))?;
+            if let SeenBody::Directory(entries) = &node.body {
+                todo.extend(entries.values());
+            }
+            seen.nodes.insert(ino, node);
+        }
+        Ok(seen)
+    }
+
+    async fn read_node(&self, ino: InodeNo, probes: &BTreeSet<u64>) -> Result<SeenNode, FsError> {
+        let attr: Attr = self.shard.call(op::Getattr { ino }).await?;
+        let body = match attr.kind {
+            FileKind::Directory => {
+                let mut entries = BTreeMap::new();
+                for entry in self.list(ino).await? {
+                    entries.insert(entry.name, entry.ino);
+                }
+                SeenBody::Directory(entries)
+            }
+            FileKind::Regular => SeenBody::File(self.read_file(ino, attr.size, probes).await?),
+            FileKind::Symlink => {
+                let readlink = op::Readlink { cred: Cred::root(), ino };
+                SeenBody::Symlink(self.shard.call(readlink).await?.target)
+            }
+            _ => SeenBody::Other,
+        };
+        let mut xattrs = BTreeMap::new();
+        let list = op::ListXattr { cred: Cred::root(), ino };
+        for name in self.shard.call(list).await? {
+            let get = op::GetXattr { cred: Cred::root(), ino, name: name.clone() };
+            xattrs.insert(name.into(), self.shard.call(get).await?);
+        }
+        let Attr { kind, mode, gid, nlink, data_version, meta_seq, data_seq, .. } = attr;
+        Ok(SeenNode { kind, mode, gid, nlink, data_version, meta_seq, data_seq, xattrs, body })
+    }
+
+    async fn read_file(
+        &self,
+        ino: InodeNo,
+        size: u64,
+        probes: &BTreeSet<u64>,
+    ) -> Result<SeenFile, FsError> {
+        let mut blocks = BTreeMap::new();
+        if size <= WHOLE_BYTES_MAX {
+            let mut offset = 0;
+            while offset < size {
+                let (bytes, _) = self.read(ino, offset, IO_BYTES_MAX).await?;
+                if bytes.len() as u64 != (size - offset).min(u64::from(IO_BYTES_MAX)) {
+                    return Err(FsError::Invalid); // short of its own size
+                }
+                add_blocks(&mut blocks, offset / BLOCK, &bytes);
+                offset += u64::from(IO_BYTES_MAX);
+            }
+            return Ok(SeenFile { size, blocks });
+        }
+        let near = probes.iter().flat_map(|&n| [n.saturating_sub(1), n, n + 1]);
+        let wanted: BTreeSet<u64> = near.filter(|n| n * BLOCK < size).collect();
+        for index in wanted {
+            let (bytes, _) = self.read(ino, index * BLOCK, BLOCK as u32).await?;
+            add_blocks(&mut blocks, index, &bytes);
+        }
+        Ok(SeenFile { size, blocks })
+    }
+}
+
+fn add_blocks(blocks: &mut BTreeMap<u64, Block>, first: u64, bytes: &[u8]) {
+    for (index, chunk) in (first..).zip(bytes.chunks(BLOCK_BYTES)) {
+        let mut block = vec![0; BLOCK_BYTES];
+        block[..chunk.len()].copy_from_slice(chunk);
+        blocks.insert(index, block.into());
+    }
+}

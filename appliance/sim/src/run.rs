@@ -1,0 +1,388 @@
+//! A scenario under way: clients, cuts, boots and comparisons, round after round.
+//!
+//! A client has one request under way at a time. Which client asks next, and when, is drawn between
+//! the machine's steps, so requests meet in every state of each other's progress. When the oracle
+//! holds too many possible histories, clients pause, the tree is read, and one is left.
+
+use crate::check;
+use crate::client::Client;
+use crate::digest::Event;
+use crate::fault::Faults;
+use crate::machine::{Halt, PATIENCE, Stepped};
+use crate::media::{Cut, CutEffect};
+use crate::model::act::{Act, RequestId};
+use crate::model::history::History;
+use crate::model::reading::Answer;
+use crate::model::seen::Seen;
+use crate::model::tree::Inodes;
+use crate::scenario::{Fault, Log, Report, Scenario};
+use crate::workload::Workload;
+use crate::world::{BootError, World};
+use cairn_base::prng::Prng;
+use cairn_base::{BLOCK_BYTES, DeviceId, Nanos};
+use cairn_engine::error::FsError;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+/// With more possible histories than this the clients pause and the present is looked at.
+const WORLDS_MAX: usize = 24;
+/// A boot that is cut is tried again, undisturbed after this many cuts.
+const BOOT_CUTS_MAX: usize = 3;
+
+type Answers = Rc<RefCell<VecDeque<(RequestId, usize, Answer)>>>;
+
+pub(crate) struct Run<'a> {
+    pub(crate) scenario: &'a Scenario,
+    pub(crate) log: &'a Log,
+    pub(crate) world: World,
+    pub(crate) history: History,
+    workload: Workload,
+    pub(crate) prng: Prng,
+    answers: Answers,
+    /// Clients that wait for no answer.
+    idle: Vec<usize>,
+    last_answer: Nanos,
+    next_id: u32,
+    pub(crate) report: Report,
+    versions: check::versions::Versions,
+}
+
+impl<'a> Run<'a> {
+    pub(crate) fn new(scenario: &'a Scenario, log: &'a Log) -> Run<'a> {
+        Run {
+            scenario,
+            log,
+            world: World::new(scenario.seed, scenario.world.clone()),
+            history: History::default(),
+            workload: Workload::new(scenario.seed),
+            prng: Prng::new(scenario.seed ^ 0x7275_6e21),
+            answers: Answers::default(),
+            idle: Vec::new(),
+            last_answer: Nanos(0),
+            next_id: 1,
+            report: Report::default(),
+            versions: check::versions::Versions::default(),
+        }
+    }
+
+    pub(crate) fn all_rounds(&mut self) -> Result<Report, String> {
+        self.world.format().map_err(|error| format!("format: {error:?}"))?;
+        self.boot(false)?;
+        for round in 0..self.scenario.rounds {
+            if round == 1 {
+                self.plant_fault();
+            }
+            self.round().map_err(|what| format!("round {round}: {what}"))?;
+        }
+        if self.scenario.rot > 0 {
+            self.rot().map_err(|what| format!("with rot: {what}"))?;
+        }
+        self.report.digest = self.world.digest.value();
+        self.report.commands = self.world.media.borrow().commands();
+        self.report.checked_reads = self.history.checked_reads();
+        Ok(self.report)
+    }
+
+    fn round(&mut self) -> Result<(), String> {
+        if self.prng.percent(85) {
+            let cut = self.draw_cut(10);
+            self.log.say(|| format!("the power will go: {cut:?}"));
+            self.world.media.borrow_mut().set_cut(Some(cut));
+        }
+        match self.traffic() {
+            Ok(()) => self.log.say(|| "the power goes with all requests answered".into()),
+            Err(Stop::PowerOff) => self.log.say(|| "the power goes".into()),
+            Err(Stop::Wrong(what)) => return Err(what),
+        }
+        self.crash_and_compare()
+    }
+
+    /// Ends the boot here, however far it came, and looks at what the next one finds.
+    pub(crate) fn crash_and_compare(&mut self) -> Result<(), String> {
+        self.world.crash();
+        self.report.cuts += 1;
+        self.report.faults += self.faults_fired();
+        self.world.media.borrow_mut().faults = Faults::default();
+        self.answers.borrow_mut().clear();
+        if self.prng.percent(30) {
+            let days = self.prng.below(5) as i64 - 2;
+            self.world.clock.jump_wall(days * 86_400_000_000_000);
+        }
+        self.boot(true)?;
+        let seen = self.read_back().map_err(Stop::into_text)?;
+        self.log.say(|| "the tree is read back and compared".into());
+        self.history.settle_crash(&seen).map_err(|what| format!("after the crash: {what}"))?;
+        self.versions.check(&seen)?;
+        let indexes = check::indexes::check(&mut self.world, &seen);
+        indexes.map_err(|halt| Stop::from(halt).into_text())??;
+        self.checks().map_err(Stop::into_text)
+    }
+
+    pub(crate) fn plant_fault(&mut self) {
+        let mut media = self.world.media.borrow_mut();
+        match self.scenario.fault {
+            None => {}
+            Some(Fault::FlushFails { device, after, lasting }) => {
+                media.faults.fail_flush(DeviceId(device), after, lasting);
+            }
+            Some(Fault::WriteFails { after }) => media.faults.fail_write(after),
+        }
+    }
+
+    fn faults_fired(&self) -> u64 {
+        self.world.media.borrow().faults.injected_count()
+    }
+
+    /// Blocks rot while nothing runs. Beyond what is promised to survive: the engine may refuse to
+    /// open, or to read, but what it shows is right.
+    fn rot(&mut self) -> Result<(), String> {
+        // Long enough for the logs to carry their last mark: rot in what was acknowledged shows.
+        let idled = self.world.machine().idle(Nanos::from_secs(2));
+        idled.map_err(|halt| format!("{halt:?}"))?;
+        self.world.crash();
+        let written = self.world.media.borrow().written();
+        for _ in 0..self.scenario.rot {
+            let block = written[self.prng.below(written.len() as u64) as usize];
+            let bit = self.prng.below(8 * BLOCK_BYTES as u64) as usize;
+            self.log.say(|| format!("bit {bit} of block {block} rots"));
+            self.world.media.borrow_mut().rot(block, bit);
+        }
+        match self.world.boot(1) {
+            Ok(()) => {}
+            Err(BootError::Refused(what)) => {
+                self.log.say(|| format!("the pool is refused: {what}"));
+                return Ok(());
+            }
+            Err(BootError::Halted(halt)) => return Err(format!("{halt:?}")),
+        }
+        match self.read_back() {
+            Ok(seen) => self.history.settle_crash(&seen),
+            Err(Stop::Wrong(what)) if what.contains("damage") => {
+                self.log.say(|| what);
+                Ok(())
+            }
+            Err(stop) => Err(stop.into_text()),
+        }
+    }
+
+    /// Clients at work, until the round's requests are answered.
+    fn traffic(&mut self) -> Result<(), Stop> {
+        self.idle = (0..self.scenario.clients).collect();
+        let mut left = self.scenario.requests;
+        self.last_answer = self.world.clock.now();
+        loop {
+            self.take_answers()?;
+            if self.faults_fired() > 0 {
+                return self.after_fault();
+            }
+            let crowd = self.history.worlds_len() > WORLDS_MAX;
+            if self.history.is_idle() && (crowd || left == 0) {
+                let seen = self.read_back()?;
+                let settled = self.history.settle_idle(&seen);
+                settled.map_err(|what| Stop::Wrong(format!("with all answered: {what}")))?;
+                if left == 0 {
+                    return self.checks();
+                }
+            }
+            while !crowd && left > 0 && !self.idle.is_empty() && self.prng.percent(40) {
+                left -= 1;
+                self.ask();
+            }
+            if self.prng.percent(1) && self.prng.percent(20) {
+                // Long enough for everything that waits for idleness or age.
+                self.world.machine().idle(Nanos::from_secs(5))?;
+            }
+            let stepped = self.world.machine().step()?;
+            self.demand_progress(stepped)?;
+        }
+    }
+
+    /// Goes on until nobody waits.
+    pub(crate) fn all_answered(&mut self) -> Result<(), Stop> {
+        self.last_answer = self.world.clock.now();
+        while !self.history.is_idle() {
+            let stepped = self.world.machine().step()?;
+            self.take_answers()?;
+            self.demand_progress(stepped)?;
+        }
+        Ok(())
+    }
+
+    fn demand_progress(&self, stepped: Stepped) -> Result<(), Stop> {
+        let late = self.world.clock.now() > self.last_answer + PATIENCE;
+        if !self.history.is_idle() && (stepped == Stepped::Nowhere || late) {
+            return Err(Stop::Wrong("a request is never answered".into()));
+        }
+        Ok(())
+    }
+
+    /// A device failed a command. From now on changes may be refused and buffered data may be lost
+    /// before any crash, so nobody asks any more; what is still answered is promised all the same.
+    fn after_fault(&mut self) -> Result<(), Stop> {
+        let end = self.world.clock.now() + Nanos::from_secs(5);
+        while self.world.clock.now() < end && self.idle.len() < self.scenario.clients {
+            while let Some((id, client, answer)) = self.pop_answer() {
+                self.idle.push(client);
+                match answer {
+                    Answer::Refused(FsError::Stopped | FsError::Media { .. }) => {}
+                    // What was lost is told by the write verifier, not by each COMMIT.
+                    _ if self.history.proves_nothing_after_a_loss(id) => {}
+                    answer => self.history.answer(id, &answer).map_err(Stop::Wrong)?,
+                }
+            }
+            if self.world.machine().step()? == Stepped::Nowhere {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self) {
+        let client = self.idle.swap_remove(self.prng.below(self.idle.len() as u64) as usize);
+        let act = self.workload.next(RequestId(self.next_id), &self.history);
+        self.send(client, act);
+    }
+
+    pub(crate) fn send(&mut self, client: usize, act: Act) {
+        let id = RequestId(self.next_id);
+        self.next_id += 1;
+        self.log.say(|| format!("{id:?} client {client}: {act:?}"));
+        self.world.digest.fold_bytes(Event::Request, format!("{act:?}").as_bytes());
+        self.history.ask(id, &act);
+        self.report.requests += 1;
+        let inodes = self.inodes_of(&act);
+        let core = client % self.world.shards().len();
+        let client_task = Client { shard: self.world.shards()[core].clone() };
+        let answers = self.answers.clone();
+        self.world.machine().spawn(core, async move {
+            let answer = client_task.perform(&act, &inodes).await;
+            answers.borrow_mut().push_back((id, client, answer));
+        });
+    }
+
+    pub(crate) fn take_answers(&mut self) -> Result<(), Stop> {
+        while self.faults_fired() == 0 {
+            let Some((id, client, answer)) = self.pop_answer() else { break };
+            if let Answer::Refused(error @ (FsError::Stopped | FsError::Media { .. })) = answer {
+                return Err(Stop::Wrong(format!("{id:?} met {error} without any fault")));
+            }
+            if let Answer::Refused(error @ FsError::Corrupt { .. }) = answer {
+                return Err(Stop::Wrong(format!("{id:?}: {error}")));
+            }
+            self.history.answer(id, &answer).map_err(Stop::Wrong)?;
+            self.idle.push(client);
+            self.last_answer = self.world.clock.now();
+        }
+        Ok(())
+    }
+
+    fn pop_answer(&self) -> Option<(RequestId, usize, Answer)> {
+        let (id, client, answer) = self.answers.borrow_mut().pop_front()?;
+        self.log.say(|| format!("{id:?} answered: {}", brief(&answer)));
+        self.fold_answer(id, &answer);
+        Some((id, client, answer))
+    }
+
+    fn fold_answer(&self, id: RequestId, answer: &Answer) {
+        let digest = &self.world.digest;
+        digest.fold(Event::Reply, &[u64::from(id.0)]);
+        match answer {
+            Answer::Bytes { bytes, .. } => digest.fold_bytes(Event::Reply, bytes),
+            other => digest.fold_bytes(Event::Reply, format!("{other:?}").as_bytes()),
+        }
+    }
+
+    fn inodes_of(&self, act: &Act) -> Inodes {
+        let mut nodes = Vec::new();
+        act.nodes(&mut nodes);
+        let known = |node| self.history.inode(node).expect("requests name nodes that are known");
+        nodes.into_iter().map(|node| (node, known(node))).collect()
+    }
+
+    /// Boots, through cuts in the middle of it when `disturbed`.
+    pub(crate) fn boot(&mut self, disturbed: bool) -> Result<(), String> {
+        for attempt in 0.. {
+            let shards = 1 + self.prng.below(self.scenario.shards_max as u64) as usize;
+            if !self.world.media.borrow().is_on() {
+                self.world.media.borrow_mut().power_on();
+            }
+            if disturbed && attempt < BOOT_CUTS_MAX && self.prng.percent(40) {
+                let cut = self.draw_cut(5);
+                self.world.media.borrow_mut().set_cut(Some(cut));
+            }
+            self.log.say(|| format!("boot with {shards} shards"));
+            match self.world.boot(shards) {
+                Ok(()) => break,
+                Err(BootError::Halted(Halt::PowerOff)) => {
+                    self.report.cuts_in_recovery += 1;
+                    self.world.crash();
+                }
+                Err(error) => return Err(format!("boot with {shards} shards: {error:?}")),
+            }
+        }
+        self.world.media.borrow_mut().set_cut(None);
+        Ok(())
+    }
+
+    /// Commands from now until the cut: from the very next on, `1 << bits_max` at most, small
+    /// numbers as likely as large ones.
+    fn draw_cut(&mut self, bits_max: u64) -> Cut {
+        let bits = self.prng.below(bits_max + 1);
+        let after = 1 + self.prng.below(1 << bits);
+        let command = self.world.media.borrow().commands() + after;
+        let effect = match self.prng.percent(50) {
+            true => CutEffect::Before,
+            false => CutEffect::After,
+        };
+        Cut { command, effect }
+    }
+
+    pub(crate) fn read_back(&mut self) -> Result<Seen, Stop> {
+        let probes = self.history.interesting_blocks();
+        let core = self.prng.below(self.world.shards().len() as u64) as usize;
+        let client = Client { shard: self.world.shards()[core].clone() };
+        let seen =
+            self.world.machine().run(core, async move { client.read_back(&probes).await })?;
+        let seen = seen.map_err(Stop::Wrong)?;
+        seen.fold_into(&self.world.digest);
+        Ok(seen)
+    }
+
+    pub(crate) fn checks(&mut self) -> Result<(), Stop> {
+        check::all(&mut self.world, self.history.present())?.map_err(Stop::Wrong)
+    }
+}
+
+/// Why traffic ended early.
+pub(crate) enum Stop {
+    PowerOff,
+    Wrong(String),
+}
+
+impl Stop {
+    pub(crate) fn into_text(self) -> String {
+        match self {
+            Stop::PowerOff => "the power went without a cut being planted".into(),
+            Stop::Wrong(what) => what,
+        }
+    }
+}
+
+impl From<Halt> for Stop {
+    fn from(halt: Halt) -> Stop {
+        match halt {
+            Halt::PowerOff => Stop::PowerOff,
+            Halt::Stuck(why) => Stop::Wrong(format!("no progress: {why}")),
+        }
+    }
+}
+
+/// An answer without its payload.
+fn brief(answer: &Answer) -> String {
+    match answer {
+        Answer::Bytes { bytes, eof } => format!("{} bytes, eof {eof}", bytes.len()),
+        Answer::Listing(names) => format!("{} names", names.len()),
+        other => format!("{other:?}"),
+    }
+}

@@ -1,0 +1,34 @@
+//! Proof that the simulator sees: each planted bug must be found.
+//!
+//! The engine has hooks that break one promise each (`cairn_engine::sabotage`). With one of them
+//! planted, seeds run until one fails; the first is named in the table. A bug that survives
+//! `SEEDS_MAX` seeds shows a hole in the workload, the faults or the checks.
+
+use crate::scenario::{Log, Scenario};
+use crate::verdict::{Verdict, judge};
+use cairn_engine::sabotage::{Sabotage, plant};
+
+pub const SEEDS_MAX: u64 = 200;
+
+pub struct Catch {
+    pub bug: &'static str,
+    /// The first seed that failed, and what it showed.
+    pub caught: Option<(u64, String)>,
+}
+
+/// Looks for each planted bug in turn.
+pub fn hunt() -> impl Iterator<Item = Catch> {
+    Sabotage::ALL.iter().map(|&(bug, sabotage)| Catch { bug, caught: find(sabotage) })
+}
+
+fn find(bug: Sabotage) -> Option<(u64, String)> {
+    let caught = (0..SEEDS_MAX).find_map(|seed| {
+        plant(Some(bug));
+        match judge(&Scenario::from_seed(seed), &Log::default()) {
+            Verdict::Failed(what) => Some((seed, what)),
+            Verdict::Passed(_) => None,
+        }
+    });
+    plant(None);
+    caught
+}

@@ -1,0 +1,129 @@
+//! One seed, from blank devices to the last comparison.
+//!
+//! A scenario is a handful of rounds on one pool. In each, several clients send requests, a few at a
+//! time, until the power is cut at a device command drawn from the seed, or until the round's
+//! requests are spent. Then the machine boots again, with another number of shards, perhaps with the
+//! wall clock moved, perhaps cut again while it recovers. The tree that it shows must be one that the
+//! history allows (`model/history.rs`), and the checks of `check/` must find nothing.
+//!
+//! `Scenario` is plain data: what a seed says, and what shrinking makes smaller. `run` is a pure
+//! function of it.
+
+use crate::fault::Lasting;
+use crate::run::Run;
+use crate::world::WorldConfig;
+use cairn_base::prng::Prng;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::mem::ManuallyDrop;
+use std::rc::Rc;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scenario {
+    pub seed: u64,
+    pub world: WorldConfig,
+    pub shards_max: usize,
+    pub clients: usize,
+    pub rounds: usize,
+    /// Requests of each round, unless the power goes earlier.
+    pub requests: u32,
+    /// A device error, in the second round.
+    pub fault: Option<Fault>,
+    /// Blocks that rot, at the very end.
+    pub rot: usize,
+}
+
+/// What a device reports, this many of its kind from the beginning of the round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    FlushFails { device: u8, after: u64, lasting: Lasting },
+    WriteFails { after: u64 },
+}
+
+/// What a run that found nothing did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    pub digest: u64,
+    pub requests: u64,
+    pub cuts: u64,
+    pub cuts_in_recovery: u64,
+    pub commands: u64,
+    pub checked_reads: u64,
+    pub faults: u64,
+}
+
+impl Scenario {
+    pub fn from_seed(seed: u64) -> Scenario {
+        let mut prng = Prng::new(seed ^ 0x7363_656e);
+        let device_blocks = match prng.percent(60) {
+            true => vec![DEVICE_BLOCKS],
+            false => vec![DEVICE_BLOCKS, DEVICE_BLOCKS],
+        };
+        let world = WorldConfig {
+            tablets: [2, 3, 5, 8, 16][prng.below(5) as usize],
+            device_blocks,
+            fua: prng.percent(60),
+            memtable_bytes: [48 << 10, 128 << 10, 512 << 10][prng.below(3) as usize],
+            log_blocks: [1024, 1500][prng.below(2) as usize],
+        };
+        let device = prng.below(world.device_blocks.len() as u64) as u8;
+        let after = prng.below(60);
+        let fault = match prng.below(10) {
+            0 => Some(Fault::FlushFails { device, after, lasting: Lasting::Once }),
+            1 => Some(Fault::FlushFails { device, after, lasting: Lasting::Forever }),
+            2 => Some(Fault::WriteFails { after }),
+            _ => None,
+        };
+        Scenario {
+            seed,
+            world,
+            shards_max: 1 + prng.below(3) as usize,
+            clients: 1 + prng.below(4) as usize,
+            rounds: 2 + prng.below(3) as usize,
+            requests: 40 + prng.below(160) as u32,
+            fault,
+            rot: if prng.percent(30) { 1 + prng.below(3) as usize } else { 0 },
+        }
+    }
+
+    /// The error says what was found. Panics of the engine pass through: see `verdict.rs`.
+    pub fn run(&self, log: &Log) -> Result<Report, String> {
+        // A world that failed may be in any state: its destructors are not part of the experiment,
+        // and while a panic unwinds they could only end the process.
+        let mut run = ManuallyDrop::new(Run::new(self, log));
+        let report = run.all_rounds()?;
+        drop(ManuallyDrop::into_inner(run));
+        Ok(report)
+    }
+}
+
+/// 256 MiB a device: the logs, and two zones for every tablet with some to spare.
+pub const DEVICE_BLOCKS: u64 = 64 << 10;
+
+/// The story of a run, kept for whoever looks at a failure.
+#[derive(Clone, Default)]
+pub struct Log {
+    lines: Rc<RefCell<VecDeque<String>>>,
+    lines_max: usize,
+}
+
+impl Log {
+    pub fn last(lines_max: usize) -> Log {
+        Log { lines: Rc::default(), lines_max }
+    }
+
+    pub fn take(&self) -> Vec<String> {
+        self.lines.take().into()
+    }
+
+    pub(crate) fn say(&self, line: impl FnOnce() -> String) {
+        if self.lines_max == 0 {
+            return;
+        }
+        let mut lines = self.lines.borrow_mut();
+        if lines.len() == self.lines_max {
+            lines.pop_front();
+        }
+        lines.push_back(line());
+    }
+}

@@ -1,0 +1,73 @@
+//! What a shard does with a control request: asks the engine, which routes by itself.
+//!
+//! Paths are walked as root and without following symbolic links: their targets mean something on
+//! the client that made them, not here.
+
+use crate::request::{ChangeIndex, ControlReply, ControlRequest, Pool, Position, Role, Space, Target};
+use cairn_base::door::Doors;
+use cairn_engine::attr::Attr;
+use cairn_engine::index::SeqIndex;
+use cairn_engine::name::Name;
+use cairn_engine::{Cred, FsError, Shard, op};
+use cairn_format::InodeNo;
+use std::rc::Rc;
+
+/// `useful_work_permille` is of this shard's loop, which the engine does not see.
+pub async fn answer<D: Doors>(
+    shard: Rc<Shard<D>>,
+    request: ControlRequest,
+    useful_work_permille: u32,
+) -> Result<ControlReply, FsError> {
+    match request {
+        ControlRequest::UsefulWork => Ok(ControlReply::UsefulWork(useful_work_permille)),
+        ControlRequest::Shards => Ok(ControlReply::Shards(shard.status().await?)),
+        ControlRequest::Pool => Ok(ControlReply::Pool(Box::new(pool(&shard).await?))),
+        ControlRequest::Stat(target) => {
+            let attr = match target {
+                Target::Ino(ino) => shard.call(op::Getattr { ino }).await?,
+                Target::Path(names) => resolve(&shard, names).await?,
+            };
+            Ok(ControlReply::Stat(Box::new(attr)))
+        }
+        ControlRequest::Walk(page) => {
+            let index = match page.index {
+                ChangeIndex::MetaSeq => SeqIndex::Meta,
+                ChangeIndex::DataSeq => SeqIndex::Data,
+            };
+            let bound = |position: Position| (position.seq, position.ino);
+            let (first, last) = (bound(page.first), bound(page.last));
+            let found = shard.walk_seq(index, first, last, page.count_max).await?;
+            let position = |(seq, ino): (_, InodeNo)| Position { seq, ino: ino.raw() };
+            Ok(ControlReply::Walk(found.into_iter().map(position).collect()))
+        }
+    }
+}
+
+async fn resolve<D: Doors>(shard: &Rc<Shard<D>>, names: Vec<Name>) -> Result<Attr, FsError> {
+    let mut ino = InodeNo::ROOT;
+    for name in names {
+        let found = shard.call(op::Lookup { cred: Cred::root(), dir: ino, name }).await?;
+        ino = found.child;
+    }
+    shard.call(op::Getattr { ino }).await
+}
+
+/// A pool of several devices is shown as one: the engine counts free blocks by what they may
+/// become, not by where they lie.
+async fn pool<D: Doors>(shard: &Rc<Shard<D>>) -> Result<Pool, FsError> {
+    let totals = shard.statfs().await?;
+    let role = if shard.core.pool.devices.len() == 1 { Role::Mixed } else { Role::All };
+    Ok(Pool {
+        fsid: shard.fsid(),
+        epoch: shard.epoch().0,
+        tablets: u64::from(shard.tablets()),
+        stable: shard.stable().await?,
+        inodes: totals.inodes,
+        space: vec![Space {
+            role,
+            blocks_total: totals.blocks,
+            blocks_used: totals.blocks - totals.blocks_free.min(totals.blocks),
+            blocks_free: totals.blocks_free,
+        }],
+    })
+}

@@ -1,0 +1,119 @@
+//! The client: what the command line, and any Rust program beside a daemon, uses.
+//!
+//! Errors come back as the text and errno the daemon gave them, so that a command can print the line
+//! its user expects. A daemon that is not there is an error of the same form.
+
+use crate::proto::control_client::ControlClient;
+use crate::proto::{self, stat_request};
+use crate::status::ERRNO_KEY;
+use nix::errno::Errno;
+use std::error::Error as _;
+use std::path::Path;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Status, Streaming};
+
+/// Why a call failed: text for the user, errno for the script.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientError {
+    pub text: String,
+    pub errno: i32,
+}
+
+impl std::fmt::Display for ClientError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for ClientError {}
+
+pub struct Client {
+    service: ControlClient<Channel>,
+}
+
+/// The pages of a walk, one after another.
+pub struct Walk {
+    pages: Streaming<proto::WalkInodesReply>,
+}
+
+impl Client {
+    /// Connects to the daemon's socket.
+    pub async fn connect(socket: &Path) -> Result<Client, ClientError> {
+        let path = socket.to_str().ok_or_else(|| ClientError {
+            text: "the socket's path is not UTF-8".into(),
+            errno: Errno::EINVAL as i32,
+        })?;
+        let channel = Endpoint::from_shared(format!("unix://{path}"))
+            .map_err(|error| ClientError { text: error.to_string(), errno: Errno::EINVAL as i32 })?
+            .connect()
+            .await
+            .map_err(|error| not_connected(&error))?;
+        Ok(Client { service: ControlClient::new(channel) })
+    }
+
+    pub async fn status(&mut self) -> Result<proto::StatusReply, ClientError> {
+        let reply = self.service.status(proto::StatusRequest {}).await;
+        reply.map(tonic::Response::into_inner).map_err(refused)
+    }
+
+    pub async fn df(&mut self) -> Result<proto::DfReply, ClientError> {
+        let reply = self.service.df(proto::DfRequest {}).await;
+        reply.map(tonic::Response::into_inner).map_err(refused)
+    }
+
+    pub async fn statfs(&mut self) -> Result<proto::StatfsReply, ClientError> {
+        let reply = self.service.statfs(proto::StatfsRequest {}).await;
+        reply.map(tonic::Response::into_inner).map_err(refused)
+    }
+
+    pub async fn stat(
+        &mut self,
+        target: stat_request::Target,
+    ) -> Result<proto::StatReply, ClientError> {
+        let reply = self.service.stat(proto::StatRequest { target: Some(target) }).await;
+        reply.map(tonic::Response::into_inner).map_err(refused)
+    }
+
+    pub async fn walk_inodes(
+        &mut self,
+        request: proto::WalkInodesRequest,
+    ) -> Result<Walk, ClientError> {
+        let pages = self.service.walk_inodes(request).await.map_err(refused)?.into_inner();
+        Ok(Walk { pages })
+    }
+}
+
+impl Walk {
+    /// The next positions in order; `None` at the end.
+    pub async fn page(&mut self) -> Result<Option<Vec<proto::IndexPosition>>, ClientError> {
+        let page = self.pages.message().await.map_err(refused)?;
+        Ok(page.map(|page| page.entries))
+    }
+}
+
+/// What the daemon answered; or, without its errno, what became of the connection.
+fn refused(status: Status) -> ClientError {
+    let errno = status.metadata().get(ERRNO_KEY);
+    match errno.and_then(|errno| errno.to_str().ok()?.parse().ok()) {
+        Some(errno) => ClientError { text: status.message().into(), errno },
+        None => ClientError {
+            text: format!("the daemon broke off: {}", status.message()),
+            errno: Errno::ECONNRESET as i32,
+        },
+    }
+}
+
+fn not_connected(error: &tonic::transport::Error) -> ClientError {
+    let mut source = error.source();
+    while let Some(inner) = source {
+        if let Some(errno) = inner.downcast_ref::<std::io::Error>().and_then(|e| e.raw_os_error()) {
+            let text = match Errno::from_raw(errno) {
+                Errno::ENOENT | Errno::ECONNREFUSED => "no daemon listens there".into(),
+                other => other.desc().to_string(),
+            };
+            return ClientError { text, errno };
+        }
+        source = inner.source();
+    }
+    ClientError { text: error.to_string(), errno: Errno::ENOTCONN as i32 }
+}

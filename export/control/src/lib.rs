@@ -1,0 +1,30 @@
+//! The control interface: gRPC on a Unix socket, for the command line and for operators' programs.
+//!
+//! `proto/control.proto` is the interface; this crate has its service and its client. The service
+//! runs on a thread of its own with a tokio runtime and reaches shards only through `bridge.rs`, a
+//! bounded queue that each shard's loop polls; `answer.rs` is what a shard does with a request. So
+//! nothing of tokio runs on a shard, and nothing of the file system on the control thread.
+
+#![forbid(unsafe_code)]
+
+pub mod client;
+pub mod request;
+
+mod answer;
+mod bridge;
+mod server;
+mod service;
+mod socket;
+mod status;
+
+pub use answer::answer;
+pub use bridge::{Answer, Bridge, CallError, Caller, bridge};
+pub use client::{Client, ClientError, Walk};
+pub use server::serve;
+pub use socket::ControlSocket;
+
+/// The messages of `proto/control.proto`.
+pub mod proto {
+    #![allow(missing_docs, clippy::all, reason = "generated from the .proto, which is documented")]
+    tonic::include_proto!("cairn.control.v1");
+}

@@ -1,0 +1,104 @@
+//! What the control thread may ask a shard, as a closed list, and the answers.
+//!
+//! These are the engine's own types: the wire's are turned into them once, in `service.rs`.
+
+use cairn_engine::attr::Attr;
+use cairn_engine::name::Name;
+use cairn_engine::status::ShardStatus;
+use cairn_format::{InodeNo, Seq};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ControlRequest {
+    /// What all shards are doing.
+    Shards,
+    /// The share of useful work of the shard that is asked.
+    UsefulWork,
+    /// The pool's totals and space.
+    Pool,
+    Stat(Target),
+    Walk(WalkPage),
+}
+
+#[derive(Debug)]
+pub enum ControlReply {
+    /// In order.
+    Shards(Vec<ShardStatus>),
+    /// Of 1000.
+    UsefulWork(u32),
+    Pool(Box<Pool>),
+    Stat(Box<Attr>),
+    /// A page in order. Empty: nothing more up to the end that was asked for.
+    Walk(Vec<Position>),
+}
+
+/// How the command line names an inode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The names of an absolute path; none is the root.
+    Path(Vec<Name>),
+    Ino(InodeNo),
+}
+
+/// A place in a change index. `ino` is raw, since a bound need not be an inode's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    pub seq: Seq,
+    pub ino: u64,
+}
+
+impl Position {
+    pub const MIN: Position = Position { seq: Seq(0), ino: 0 };
+    pub const MAX: Position = Position { seq: Seq(u64::MAX), ino: u64::MAX };
+
+    /// The next place, or nothing behind the last.
+    pub fn next(self) -> Option<Position> {
+        match self.ino.checked_add(1) {
+            Some(ino) => Some(Position { seq: self.seq, ino }),
+            None => Some(Position { seq: Seq(self.seq.0.checked_add(1)?), ino: 0 }),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeIndex {
+    MetaSeq,
+    DataSeq,
+}
+
+/// One page of a walk: positions from `first` to `last`, both inclusive, at most `count_max`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WalkPage {
+    pub index: ChangeIndex,
+    pub first: Position,
+    pub last: Position,
+    pub count_max: usize,
+}
+
+/// The pool as a whole.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    pub fsid: [u8; 16],
+    pub epoch: u64,
+    pub tablets: u64,
+    pub stable: Seq,
+    pub inodes: u64,
+    pub space: Vec<Space>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The pool's only device.
+    Mixed,
+    /// All devices together.
+    All,
+}
+
+/// Blocks of all devices of one role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    pub role: Role,
+    pub blocks_total: u64,
+    pub blocks_used: u64,
+    /// What a new file could use.
+    pub blocks_free: u64,
+}

@@ -1,0 +1,323 @@
+//! The gRPC service: turns what came over the wire into requests, sends them to shards, and their
+//! answers back.
+//!
+//! Any shard can answer for any inode, since the engine routes by itself, so everything goes to
+//! shard 0; only how busy its loop is each shard is asked itself. Lists are pulled a page at a time, the
+//! next one only when the client has taken the last: a slow reader costs one page of memory, and a
+//! shard never works ahead of it.
+
+use crate::bridge::{CallError, Caller};
+use crate::proto::control_server::Control;
+use crate::proto::{self, stat_request};
+use crate::request::{
+    ChangeIndex, ControlReply, ControlRequest, Pool, Position, Role, Space, Target, WalkPage,
+};
+use crate::status;
+use cairn_base::BLOCK_BYTES;
+use cairn_engine::attr::{Attr, FileKind};
+use cairn_engine::name::Name;
+use cairn_engine::status::ShardStatus;
+use cairn_format::{InodeNo, Seq};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+/// Positions in one message of a walk: 16 KiB or so.
+const WALK_ENTRIES_MAX: usize = 1024;
+
+pub(crate) struct Service {
+    shards: Vec<Caller>,
+    ready_at: tokio::time::Instant,
+}
+
+impl Service {
+    /// `shards` by number, at least one.
+    pub fn new(shards: Vec<Caller>) -> Service {
+        assert!(!shards.is_empty(), "a pool is served by at least one shard");
+        Service { shards, ready_at: tokio::time::Instant::now() }
+    }
+
+    async fn call(&self, request: ControlRequest) -> Result<ControlReply, Status> {
+        self.shards[0].call(request).await.map_err(status::of_call)
+    }
+
+    async fn pool(&self) -> Result<Box<Pool>, Status> {
+        match self.call(ControlRequest::Pool).await? {
+            ControlReply::Pool(pool) => Ok(pool),
+            _ => Err(unexpected()),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Control for Service {
+    async fn status(
+        &self,
+        _: Request<proto::StatusRequest>,
+    ) -> Result<Response<proto::StatusReply>, Status> {
+        let pool = self.pool().await?;
+        let ControlReply::Shards(statuses) = self.call(ControlRequest::Shards).await? else {
+            return Err(unexpected());
+        };
+        let mut shards = Vec::with_capacity(self.shards.len());
+        for (shard, status) in self.shards.iter().zip(&statuses) {
+            let work = shard.call(ControlRequest::UsefulWork).await.map_err(status::of_call)?;
+            let ControlReply::UsefulWork(permille) = work else { return Err(unexpected()) };
+            shards.push(shard_status(status, permille));
+        }
+        let sum = |field: fn(&proto::ShardStatus) -> u64| shards.iter().map(field).sum();
+        let health = if shards.iter().any(|shard| shard.stopped) { "stopped" } else { "ok" };
+        Ok(Response::new(proto::StatusReply {
+            version: env!("CARGO_PKG_VERSION").into(),
+            fsid: hex(&pool.fsid),
+            epoch: pool.epoch,
+            uptime_ns: u64::try_from(self.ready_at.elapsed().as_nanos()).unwrap_or(u64::MAX),
+            health: health.into(),
+            tablets: pool.tablets,
+            tablets_in_use: sum(|shard| shard.tablets_in_use),
+            log_trees: sum(|shard| shard.log_trees),
+            log_trees_written: sum(|shard| shard.log_trees_written),
+            folds_finished: sum(|shard| shard.folds_finished),
+            folds_resumed: sum(|shard| shard.folds_resumed),
+            across_commits: sum(|shard| shard.across_commits),
+            open_blocks_read_outside_logs: sum(|shard| shard.open_blocks_read_outside_logs),
+            open_blocks_read_in_logs: sum(|shard| shard.open_blocks_read_in_logs),
+            shards,
+        }))
+    }
+
+    async fn df(&self, _: Request<proto::DfRequest>) -> Result<Response<proto::DfReply>, Status> {
+        let entries = self.pool().await?.space.iter().map(df_entry).collect();
+        Ok(Response::new(proto::DfReply { entries }))
+    }
+
+    async fn statfs(
+        &self,
+        _: Request<proto::StatfsRequest>,
+    ) -> Result<Response<proto::StatfsReply>, Status> {
+        let pool = self.pool().await?;
+        let sum = |field: fn(&Space) -> u64| pool.space.iter().map(field).sum();
+        Ok(Response::new(proto::StatfsReply {
+            fsid: hex(&pool.fsid),
+            stable_seq: pool.stable.0,
+            block_bytes: BLOCK_BYTES as u64,
+            blocks_total: sum(|space| space.blocks_total),
+            blocks_free: sum(|space| space.blocks_free),
+            inodes: pool.inodes,
+        }))
+    }
+
+    async fn stat(
+        &self,
+        request: Request<proto::StatRequest>,
+    ) -> Result<Response<proto::StatReply>, Status> {
+        let target = parse_target(request.into_inner().target)?;
+        match self.call(ControlRequest::Stat(target)).await? {
+            ControlReply::Stat(attr) => Ok(Response::new(stat_reply(&attr))),
+            _ => Err(unexpected()),
+        }
+    }
+
+    type WalkInodesStream = ReceiverStream<Result<proto::WalkInodesReply, Status>>;
+
+    async fn walk_inodes(
+        &self,
+        request: Request<proto::WalkInodesRequest>,
+    ) -> Result<Response<Self::WalkInodesStream>, Status> {
+        let mut page = parse_walk(request.into_inner())?;
+        // What changes during the walk moves behind its end: each inode is listed at most once,
+        // and what moved is the next walk's, from the last position of this one.
+        page.last = page.last.min(Position { seq: self.pool().await?.stable, ino: u64::MAX });
+        let (pages, stream) = mpsc::channel(1);
+        tokio::spawn(walk(self.shards[0].clone(), page, pages));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+/// Sends page after page until the walk ends, fails, or nobody listens.
+async fn walk(
+    shard: Caller,
+    mut page: WalkPage,
+    pages: mpsc::Sender<Result<proto::WalkInodesReply, Status>>,
+) {
+    while page.first <= page.last {
+        let Ok(room) = pages.reserve().await else { return };
+        let entries = match shard.call(ControlRequest::Walk(page)).await {
+            Ok(ControlReply::Walk(entries)) => entries,
+            Ok(_) => return room.send(Err(unexpected())),
+            Err(error) => return room.send(Err(status::of_call(error))),
+        };
+        let Some(end) = entries.last().copied() else { return };
+        room.send(Ok(proto::WalkInodesReply { entries: entries.iter().map(position).collect() }));
+        let Some(next) = end.next() else { return };
+        page.first = next;
+    }
+}
+
+/// An answer of another kind than the request's: `answer.rs` does not match `request.rs`.
+fn unexpected() -> Status {
+    status::of_call(CallError::Gone)
+}
+
+fn shard_status(status: &ShardStatus, useful_work_permille: u32) -> proto::ShardStatus {
+    let counters = &status.counters;
+    let (fullest_tablet, fullest_tablet_inodes) = status.fullest_tablet;
+    proto::ShardStatus {
+        shard: status.shard.into(),
+        stopped: status.stopped,
+        tablets: status.tablets,
+        tablets_in_use: status.tablets_in_use,
+        fullest_tablet: fullest_tablet.into(),
+        fullest_tablet_inodes,
+        inodes: status.inodes,
+        orphans: status.orphans,
+        pending: status.pending,
+        operations: counters.operations,
+        busy: counters.busy,
+        locked_inodes: status.locked_inodes,
+        log_trees: status.log_trees,
+        log_trees_written: counters.log_trees_written,
+        fold_steps: counters.fold_steps,
+        folds_finished: counters.folds_finished,
+        folds_resumed: counters.folds_resumed,
+        across_commits: counters.across_commits,
+        log_blocks_used: status.log_used_blocks,
+        log_blocks: status.log_blocks,
+        log_batches: counters.log_batches,
+        log_records: counters.log_records,
+        log_bytes: counters.log_bytes,
+        trims: counters.trims,
+        memtable_bytes: status.memtable_bytes,
+        memtable_bytes_max: status.memtable_bytes_max,
+        dirty_bytes: status.dirty_bytes,
+        cache_nodes: status.cache_nodes,
+        node_hits: counters.node_hits,
+        node_reads: counters.node_reads,
+        filter_skips: counters.filter_skips,
+        data_blocks_read: counters.data_blocks_read,
+        data_blocks_written: counters.data_blocks_written,
+        free_node_blocks: status.free_node_blocks,
+        free_data_blocks: status.free_data_blocks,
+        free_unassigned_blocks: status.free_unassigned_blocks,
+        open_blocks_read_outside_logs: counters.open_blocks_read_outside_logs,
+        open_blocks_read_in_logs: counters.open_blocks_read_in_logs,
+        useful_work_permille,
+    }
+}
+
+fn parse_target(target: Option<stat_request::Target>) -> Result<Target, Status> {
+    match target {
+        Some(stat_request::Target::Ino(raw)) => InodeNo::from_raw(raw)
+            .map(Target::Ino)
+            .ok_or_else(|| status::invalid("inode 0 does not exist")),
+        Some(stat_request::Target::Path(path)) => parse_path(&path).map(Target::Path),
+        None => Err(status::invalid("no path and no inode number")),
+    }
+}
+
+/// Repeated and trailing slashes and `.` mean nothing, as everywhere. `..` is refused rather than
+/// resolved by text, which would be wrong after symbolic links.
+fn parse_path(path: &[u8]) -> Result<Vec<Name>, Status> {
+    let rest = path.strip_prefix(b"/").ok_or_else(|| status::invalid("not an absolute path"))?;
+    rest.split(|byte| *byte == b'/')
+        .filter(|name| !matches!(*name, b"" | b"."))
+        .map(|name| Name::parse(name).map_err(|error| status::of_call(CallError::Fs(error))))
+        .collect()
+}
+
+fn parse_walk(request: proto::WalkInodesRequest) -> Result<WalkPage, Status> {
+    let index = match request.index() {
+        proto::ChangeIndex::MetaSeq => ChangeIndex::MetaSeq,
+        proto::ChangeIndex::DataSeq => ChangeIndex::DataSeq,
+        proto::ChangeIndex::Unspecified => return Err(status::invalid("which index?")),
+    };
+    let bound = |position: proto::IndexPosition| Position {
+        seq: Seq(position.seq),
+        ino: position.ino,
+    };
+    Ok(WalkPage {
+        index,
+        first: request.first.map_or(Position::MIN, bound),
+        last: request.last.map_or(Position::MAX, bound),
+        count_max: WALK_ENTRIES_MAX,
+    })
+}
+
+fn position(position: &Position) -> proto::IndexPosition {
+    proto::IndexPosition { seq: position.seq.0, ino: position.ino }
+}
+
+fn df_entry(space: &Space) -> proto::DfEntry {
+    let role = match space.role {
+        Role::Mixed => "mixed",
+        Role::All => "all",
+    };
+    proto::DfEntry {
+        role: role.into(),
+        block_bytes: BLOCK_BYTES as u64,
+        blocks_total: space.blocks_total,
+        blocks_used: space.blocks_used,
+        blocks_free: space.blocks_free,
+    }
+}
+
+fn stat_reply(attr: &Attr) -> proto::StatReply {
+    proto::StatReply {
+        ino: attr.ino.raw(),
+        mode: type_bits(attr.kind) | attr.mode,
+        nlink: attr.nlink,
+        uid: attr.uid,
+        gid: attr.gid,
+        size: attr.size,
+        meta_seq: attr.meta_seq.0,
+        data_seq: attr.data_seq.0,
+        data_version: attr.data_version,
+        online_blocks: attr.online_blocks,
+        offline_blocks: attr.offline_blocks,
+        crtime: attr.crtime.0,
+        atime: attr.atime.0,
+        mtime: attr.mtime.0,
+        ctime: attr.ctime.0,
+    }
+}
+
+/// The file type as the high bits of POSIX st_mode.
+fn type_bits(kind: FileKind) -> u32 {
+    match kind {
+        FileKind::Fifo => 0o010_000,
+        FileKind::Character => 0o020_000,
+        FileKind::Directory => 0o040_000,
+        FileKind::Block => 0o060_000,
+        FileKind::Regular => 0o100_000,
+        FileKind::Symlink => 0o120_000,
+        FileKind::Socket => 0o140_000,
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_absolute_and_its_slashes_may_repeat() {
+        let names = parse_path(b"//a/./b//").unwrap();
+        assert_eq!(names.iter().map(Name::as_bytes).collect::<Vec<_>>(), [b"a", b"b"]);
+        assert!(parse_path(b"/").unwrap().is_empty());
+        assert!(parse_path(b"a/b").is_err());
+        assert!(parse_path(b"/a/../b").is_err());
+        assert!(parse_path(&[b"/".as_slice(), &[b'x'; 256]].concat()).is_err());
+    }
+
+    #[test]
+    fn a_walk_without_bounds_is_all_of_the_index() {
+        let mut request = proto::WalkInodesRequest::default();
+        assert!(parse_walk(request).is_err(), "an index must be named");
+        request.set_index(proto::ChangeIndex::DataSeq);
+        let page = parse_walk(request).unwrap();
+        assert_eq!((page.index, page.first, page.last), (ChangeIndex::DataSeq, Position::MIN, Position::MAX));
+    }
+}

@@ -1,0 +1,116 @@
+//! The Unix socket: bound so that no daemon's socket is taken over, and no leftover is in the way.
+//!
+//! A killed daemon leaves its socket file behind. Whether one is a leftover is asked of the kernel:
+//! nobody accepts on it. The new socket is made under another name, given its mode, and renamed over
+//! the leftover, so that there is no moment at which others than its owner may open it.
+
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+/// A listening socket; its file goes away with it.
+pub struct ControlSocket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl ControlSocket {
+    /// `AddrInUse` when a daemon answers there, `AlreadyExists` when something else than a socket
+    /// has the name.
+    pub fn bind(path: &Path) -> io::Result<ControlSocket> {
+        refuse_taken(path)?;
+        let fresh = unfinished(path);
+        remove_if_there(&fresh)?;
+        let listener = UnixListener::bind(&fresh)?;
+        std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))?;
+        std::fs::rename(&fresh, path)?;
+        listener.set_nonblocking(true)?;
+        Ok(ControlSocket { listener, path: path.to_owned() })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// For the runtime that serves it; needs to be called inside of one.
+    pub(crate) fn listener(&self) -> io::Result<tokio::net::UnixListener> {
+        tokio::net::UnixListener::from_std(self.listener.try_clone()?)
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        // What is left behind is recognised as a leftover by the next bind.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn refuse_taken(path: &Path) -> io::Result<()> {
+    let found = match std::fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !found.file_type().is_socket() {
+        return Err(io::Error::from_raw_os_error(nix::errno::Errno::EEXIST as i32));
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => Err(io::Error::from_raw_os_error(nix::errno::Errno::EADDRINUSE as i32)),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Short, since a socket's path may have 107 bytes.
+fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("~");
+    PathBuf::from(name)
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("cairn-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    #[test]
+    fn a_socket_that_somebody_serves_is_not_taken_over() {
+        let folder = folder("socket-taken");
+        let path = folder.join("s");
+        let first = ControlSocket::bind(&path).unwrap();
+        let second = ControlSocket::bind(&path).err().map(|e| e.kind());
+        assert_eq!(second, Some(io::ErrorKind::AddrInUse));
+        assert!(UnixStream::connect(&path).is_ok());
+        drop(first);
+        assert!(!path.exists());
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_leftover_socket_is_replaced_and_a_file_is_not() {
+        let folder = folder("socket-leftover");
+        let path = folder.join("s");
+        drop(UnixListener::bind(&path).unwrap());
+        let bound = ControlSocket::bind(&path).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        drop(bound);
+        std::fs::write(&path, "precious").unwrap();
+        let refused = ControlSocket::bind(&path).err().map(|e| e.kind());
+        assert_eq!(refused, Some(io::ErrorKind::AlreadyExists));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -1,0 +1,60 @@
+//! What becomes of an engine error on its way to the command line: a gRPC code for programs that
+//! only know gRPC, the errno beside it, and the text. `client.rs` turns it back.
+
+use crate::bridge::CallError;
+use cairn_engine::error::FsError;
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Status};
+
+/// The metadata key that carries the errno.
+pub(crate) const ERRNO_KEY: &str = "cairn-errno";
+
+const EAGAIN: i32 = 11;
+const EINVAL: i32 = 22;
+const ESHUTDOWN: i32 = 108;
+
+pub(crate) fn of_call(error: CallError) -> Status {
+    match error {
+        CallError::Fs(error) => with_errno(code(error), error.errno(), error.to_string()),
+        CallError::Busy => with_errno(
+            Code::ResourceExhausted,
+            EAGAIN,
+            "too many control calls wait for this shard".into(),
+        ),
+        CallError::Gone => {
+            with_errno(Code::Unavailable, ESHUTDOWN, "the daemon is shutting down".into())
+        }
+    }
+}
+
+/// The request itself makes no sense.
+pub(crate) fn invalid(text: &str) -> Status {
+    with_errno(Code::InvalidArgument, EINVAL, text.into())
+}
+
+fn with_errno(code: Code, errno: i32, text: String) -> Status {
+    let mut status = Status::new(code, text);
+    status.metadata_mut().insert(ERRNO_KEY, MetadataValue::from(errno));
+    status
+}
+
+fn code(error: FsError) -> Code {
+    match error {
+        FsError::NotFound | FsError::Stale | FsError::NoXattr => Code::NotFound,
+        FsError::Exists => Code::AlreadyExists,
+        FsError::Access | FsError::Permission | FsError::ReadOnly => Code::PermissionDenied,
+        FsError::NameTooLong
+        | FsError::Invalid
+        | FsError::TooBig
+        | FsError::XattrTooBig
+        | FsError::BadPosition => Code::InvalidArgument,
+        FsError::NotDirectory
+        | FsError::IsDirectory
+        | FsError::NotEmpty
+        | FsError::TooManyLinks
+        | FsError::GuardMismatch => Code::FailedPrecondition,
+        FsError::NoSpace => Code::ResourceExhausted,
+        FsError::Offline | FsError::Busy => Code::Unavailable,
+        FsError::Media { .. } | FsError::Corrupt { .. } | FsError::Stopped => Code::DataLoss,
+    }
+}

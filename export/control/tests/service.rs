@@ -1,0 +1,124 @@
+//! Client, socket, service and bridge together, with a thread in the place of a shard.
+
+use cairn_control::proto::{self, stat_request::Target};
+use cairn_control::request::{ControlReply, ControlRequest, Pool, Position};
+use cairn_control::{Client, ClientError, ControlSocket, bridge, serve};
+use cairn_engine::error::FsError;
+use cairn_format::Seq;
+use std::path::Path;
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+/// The seq that nothing can appear below any more.
+const STABLE: Seq = Seq(600);
+
+/// Answers as a shard would that holds `entries` in its change index and no file at all.
+fn shard(entries: Vec<Position>) -> cairn_control::Caller {
+    let (wake, woken) = std::sync::mpsc::channel();
+    let (caller, end) = bridge(move || {
+        // Fails only when the shard has ended.
+        let _ = wake.send(());
+    });
+    std::thread::spawn(move || {
+        while woken.recv().is_ok() {
+            end.poll(|request, answer| match request {
+                ControlRequest::Stat(_) => answer.send(Err(FsError::NotFound)),
+                ControlRequest::Walk(page) => {
+                    let wanted = entries.iter().filter(|at| (page.first..=page.last).contains(at));
+                    answer.send(Ok(ControlReply::Walk(
+                        wanted.copied().take(page.count_max).collect(),
+                    )));
+                }
+                ControlRequest::Pool => answer.send(Ok(ControlReply::Pool(Box::new(Pool {
+                    fsid: [0xab; 16],
+                    epoch: 7,
+                    tablets: 256,
+                    stable: STABLE,
+                    inodes: entries.len() as u64,
+                    space: Vec::new(),
+                })))),
+                ControlRequest::Shards | ControlRequest::UsefulWork => drop(answer),
+            });
+        }
+    });
+    caller
+}
+
+struct Served {
+    _dir: TempDir,
+    client: Client,
+    stop: oneshot::Sender<()>,
+    served: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+async fn served(entries: Vec<Position>) -> Served {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
+    let socket = ControlSocket::bind(&path).unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let served = tokio::spawn(async move {
+        serve(&socket, vec![shard(entries)], async {
+            let _ = stopped.await;
+        })
+        .await
+    });
+    let client = Client::connect(&path).await.unwrap();
+    Served { _dir: dir, client, stop, served }
+}
+
+fn walk(index: proto::ChangeIndex, first: Option<(u64, u64)>) -> proto::WalkInodesRequest {
+    let position = |(seq, ino)| proto::IndexPosition { seq, ino };
+    proto::WalkInodesRequest { index: index.into(), first: first.map(position), last: None }
+}
+
+#[tokio::test]
+async fn a_walk_pages_by_itself_and_ends_at_what_is_stable() {
+    let entries: Vec<Position> =
+        (0..5000).map(|n| Position { seq: Seq(n / 7), ino: n + 1 }).collect();
+    let mut served = served(entries.clone()).await;
+    let request = walk(proto::ChangeIndex::MetaSeq, Some((1, 9)));
+    let mut walk = served.client.walk_inodes(request).await.unwrap();
+    let (mut listed, mut pages) = (Vec::new(), 0);
+    while let Some(page) = walk.page().await.unwrap() {
+        listed.extend(page.iter().map(|at| Position { seq: Seq(at.seq), ino: at.ino }));
+        pages += 1;
+    }
+    let end = entries.iter().position(|at| at.seq > STABLE).unwrap();
+    assert_eq!(listed, entries[8..end]);
+    assert!(pages > 1, "one page would not have shown it");
+}
+
+#[tokio::test]
+async fn the_errno_of_the_file_system_reaches_the_client() {
+    let mut served = served(Vec::new()).await;
+    let missing = served.client.stat(Target::Path(b"/a".into())).await.unwrap_err();
+    assert_eq!((missing.errno, missing.text.as_str()), (2, "no such file or directory"));
+    let relative = served.client.stat(Target::Path(b"a".into())).await.unwrap_err();
+    assert_eq!((relative.errno, relative.text.as_str()), (22, "not an absolute path"));
+    let lost = served.client.status().await.unwrap_err();
+    assert_eq!((lost.errno, lost.text.as_str()), (108, "the daemon is shutting down"));
+}
+
+#[tokio::test]
+async fn serving_ends_when_told_and_the_socket_goes_away() {
+    let served = served(Vec::new()).await;
+    let path = served._dir.path().join("control.sock");
+    assert!(path.exists());
+    served.stop.send(()).unwrap();
+    served.served.await.unwrap().unwrap();
+    assert!(!path.exists());
+    assert_eq!(errno(Client::connect(&path).await), Some(2));
+}
+
+#[tokio::test]
+async fn a_socket_without_a_daemon_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert_eq!(errno(Client::connect(&path).await), Some(111));
+    assert_eq!(errno(Client::connect(Path::new("/dev/null")).await), Some(111));
+}
+
+fn errno(result: Result<Client, ClientError>) -> Option<i32> {
+    result.err().map(|error| error.errno)
+}

@@ -1,0 +1,99 @@
+//! One call on its way into the engine: who asks, from where, and what the handles in it mean.
+//!
+//! Every handle passes `target`, so every procedure is held to the same rules in the same order: is
+//! the handle ours, does its export exist, does the export admit this client, may it change anything
+//! there. What comes out is an inode, and a credential as the export sees the caller.
+//!
+//! A failed call still tells the client what the object looks like now, where asking is cheap and
+//! the answer useful: a client that was refused a name renews what it knows about the directory. When
+//! the object itself is the trouble (gone, busy, broken), nobody asks it again.
+
+use crate::attr;
+use crate::export::{Export, ExportId, Mode};
+use crate::handle::{FileHandle, HANDLE_BYTES};
+use crate::server::NfsServer;
+use crate::status::{handle_stat, nfs_stat};
+use crate::wire::{self, Failure, Handle, NfsStat, PostOpAttributes};
+use cairn_base::door::Doors;
+use cairn_engine::attr::{Attr, Change};
+use cairn_engine::{Cred, FsError, Shard, op};
+use cairn_format::InodeNo;
+use cairn_net::server::Call;
+use std::rc::Rc;
+
+pub struct Context<'a, D: Doors> {
+    pub server: &'a NfsServer<D>,
+    pub call: &'a Call,
+}
+
+/// What a handle names, and as whom the call may touch it.
+pub struct Target<'a> {
+    pub export: &'a Export,
+    pub ino: InodeNo,
+    pub cred: Cred,
+}
+
+/// A handle in the form that goes out.
+pub type SealedHandle = [u8; HANDLE_BYTES];
+
+impl<'a, D: Doors> Context<'a, D> {
+    pub fn shard(&self) -> &'a Rc<Shard<D>> {
+        self.server.shard()
+    }
+
+    pub fn target(&self, handle: Handle<'_>) -> Result<Target<'a>, NfsStat> {
+        let FileHandle { export, ino } =
+            self.server.seal().decode(handle.0).map_err(handle_stat)?;
+        // An export that was taken away takes its handles with it.
+        let export = self.server.exports().get(export).ok_or(NfsStat::Stale)?;
+        if !export.admits(self.call.peer) {
+            return Err(NfsStat::Acces);
+        }
+        Ok(Target { export, ino, cred: export.cred(&self.call.header.credential) })
+    }
+
+    /// For procedures that change something.
+    pub fn target_to_change(&self, handle: Handle<'_>) -> Result<Target<'a>, NfsStat> {
+        let target = self.target(handle)?;
+        match target.export.mode {
+            Mode::ReadWrite => Ok(target),
+            Mode::ReadOnly => Err(NfsStat::RoFs),
+        }
+    }
+
+    pub fn sealed(&self, export: ExportId, ino: InodeNo) -> SealedHandle {
+        self.server.seal().encode(FileHandle { export, ino })
+    }
+
+    pub fn attributes(&self, attr: &Attr) -> wire::Attributes {
+        attr::attributes(attr, self.server.seal().fsid())
+    }
+
+    pub fn change(&self, change: &Change) -> wire::Change {
+        attr::change(change, self.server.seal().fsid())
+    }
+
+    /// Asks the inode's owner; no attributes when it does not answer.
+    pub async fn attributes_of(&self, ino: InodeNo) -> PostOpAttributes {
+        let attr = self.shard().call(op::Getattr { ino }).await.ok()?;
+        Some(self.attributes(&attr))
+    }
+
+    /// What an object looks like after an operation on it has failed.
+    pub async fn attributes_after(&self, error: FsError, ino: InodeNo) -> PostOpAttributes {
+        match nfs_stat(error) {
+            NfsStat::Stale | NfsStat::Jukebox | NfsStat::Io => None,
+            _ => self.attributes_of(ino).await,
+        }
+    }
+
+    pub async fn failed(&self, error: FsError, ino: InodeNo) -> Failure<PostOpAttributes> {
+        Failure { stat: nfs_stat(error), body: self.attributes_after(error, ino).await }
+    }
+
+    /// Without `before`: nothing happened, but we do not know since when.
+    pub async fn failed_change(&self, error: FsError, ino: InodeNo) -> Failure<wire::Change> {
+        let after = self.attributes_after(error, ino).await;
+        Failure { stat: nfs_stat(error), body: wire::Change { before: None, after } }
+    }
+}

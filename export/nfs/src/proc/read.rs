@@ -1,0 +1,32 @@
+//! READ (RFC 1813, section 3.3.6). The bytes go out of the buffer that the device or the cache
+//! filled; they are not copied.
+
+use crate::context::Context;
+use crate::limits::IO_BYTES_MAX;
+use crate::wire::{Encode, NfsStat, ReadArgs, ReadOk, ReadRes};
+use cairn_base::DmaSlice;
+use cairn_base::door::Doors;
+use cairn_engine::limits::FILE_BYTES_MAX;
+use cairn_engine::op;
+use cairn_net::xdr::Encoder;
+use std::rc::Rc;
+
+pub async fn read<D: Doors>(call: &Context<'_, D>, args: ReadArgs<'_>, to: &mut Encoder) {
+    ask(call, args).await.encode(to);
+}
+
+async fn ask<D: Doors>(call: &Context<'_, D>, args: ReadArgs<'_>) -> ReadRes {
+    let target = call.target(args.file)?;
+    let ino = target.ino;
+    if args.offset > FILE_BYTES_MAX {
+        return Err(NfsStat::Inval.into());
+    }
+    let len = args.count.min(IO_BYTES_MAX);
+    let op = op::Read { cred: target.cred, ino, offset: args.offset, len };
+    let data = match call.shard().call(op).await {
+        Ok(data) => data,
+        Err(error) => return Err(call.failed(error, ino).await),
+    };
+    let bytes = DmaSlice::of(&Rc::new(data.buf), data.start..data.start + data.len);
+    Ok(ReadOk { attributes: Some(call.attributes(&data.attr)), eof: data.eof, data: vec![bytes] })
+}

@@ -1,0 +1,357 @@
+//! The one TCP port: finds out what a call wants, has it done, and answers.
+//!
+//! NFS, MOUNT and the port mapper answer on the same port, so a client needs to be told one number
+//! and a firewall one rule. A call for a program we do not have (clients probe for NFSACL) is refused
+//! and the connection lives on; so it is with a version, a procedure, or arguments that cannot be
+//! decoded.
+//!
+//! One `NfsServer` belongs to one shard and serves the connections that this shard accepted. A call
+//! is carried out where the engine's mail takes it; nothing here knows which shard that is.
+//!
+//! Calls that only read, and WRITEs, run inside their connection's future and end with it. Calls that
+//! change names or attributes pass `reply_cache.rs` first, and then run as tasks in this server's
+//! gate: if the connection breaks they still come to their end, so that a client that asks again on
+//! a new connection is told what became of the first time.
+
+use crate::context::Context;
+use crate::export::Exports;
+use crate::handle::HandleSeal;
+use crate::mount_wire::MountProcedure;
+use crate::portmap_wire::PortmapProcedure;
+use crate::reply_cache::{Admission, CallIdentity, CallKey, ReplyCache, ReplyCacheLimits};
+use crate::wire::{Args, Procedure};
+use crate::{mount, mount_wire, portmap, portmap_wire, proc, wire};
+use cairn_base::door::Doors;
+use cairn_engine::Shard;
+use cairn_net::rpc::{self, CallHeader, Credential, Refusal};
+use cairn_net::server::Call;
+use cairn_net::xdr::{Decoder, Encoder, XdrError};
+use cairn_reactor::Gate;
+use std::future::Future;
+use std::rc::Rc;
+
+/// Bytes of arguments that tell calls apart. Those that pass the reply cache are shorter: two
+/// handles, two names, or a name and the target of a symbolic link.
+const IDENTIFYING_BYTES: usize = 8 << 10;
+
+#[derive(Clone, Debug)]
+pub struct NfsConfig {
+    pub exports: Exports,
+    /// Where this server listens, for clients that ask the port mapper.
+    pub port: u16,
+    pub replies: ReplyCacheLimits,
+}
+
+impl NfsConfig {
+    /// The root directory, for clients on this machine.
+    pub fn loopback(port: u16) -> NfsConfig {
+        NfsConfig { exports: Exports::loopback_root(), port, replies: ReplyCacheLimits::DEFAULT }
+    }
+}
+
+pub struct NfsServer<D: Doors> {
+    shard: Rc<Shard<D>>,
+    seal: HandleSeal,
+    exports: Exports,
+    port: u16,
+    replies: Rc<ReplyCache>,
+    gate: Gate,
+}
+
+impl<D: Doors> NfsServer<D> {
+    pub fn new(shard: Rc<Shard<D>>, config: NfsConfig) -> Rc<NfsServer<D>> {
+        let seal = HandleSeal::new(shard.handle_key(), shard.fsid());
+        let gate = shard.reactor().gate("nfs call");
+        let replies = ReplyCache::new(config.replies);
+        let NfsConfig { exports, port, .. } = config;
+        Rc::new(NfsServer { shard, seal, exports, port, replies, gate })
+    }
+
+    /// The handler of `cairn_net::server::serve_connection`.
+    pub async fn answer(self: Rc<Self>, call: Call) -> Option<Encoder> {
+        match Route::of(&call.header) {
+            Ok(Route::Nfs(procedure)) if changes_names_or_attributes(procedure) => {
+                self.answer_once(call, procedure).await
+            }
+            Ok(route) => Some(self.carry_out(&call, route).await),
+            Err(refusal) => Some(rpc::refuse(call.header.xid, refusal)),
+        }
+    }
+
+    /// Lets the calls that outlive their connections come to their end, and takes no new ones.
+    pub fn close(&self) -> impl Future<Output = ()> + use<D> {
+        self.gate.close()
+    }
+
+    pub(crate) fn shard(&self) -> &Rc<Shard<D>> {
+        &self.shard
+    }
+
+    pub(crate) fn seal(&self) -> &HandleSeal {
+        &self.seal
+    }
+
+    pub(crate) fn exports(&self) -> &Exports {
+        &self.exports
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    async fn answer_once(self: Rc<Self>, call: Call, procedure: Procedure) -> Option<Encoder> {
+        let claim = match self.replies.admit(self.call_key(&call)).await {
+            Admission::New(claim) => claim,
+            Admission::Replay(reply) => return Some(encoded(&reply)),
+        };
+        let server = self.clone();
+        let task = self.gate.spawn_with(async move {
+            let answer = server.carry_out(&call, Route::Nfs(procedure)).await;
+            let (fields, payloads) = answer.parts();
+            assert!(payloads.is_empty(), "only READ sends payloads");
+            let reply: Rc<[u8]> = fields.into();
+            claim.finish(reply.clone(), server.shard.reactor().now());
+            reply
+        });
+        // The gate is closed: we are going down, and the client will ask again.
+        let reply = task.ok()?.await;
+        Some(encoded(&reply))
+    }
+
+    fn call_key(&self, call: &Call) -> CallKey {
+        let mut args = call.args();
+        let words = std::iter::from_fn(|| args.u32().ok()).take(IDENTIFYING_BYTES / 4);
+        let identity = CallIdentity {
+            client: call.peer.ip(),
+            xid: call.header.xid,
+            procedure: call.header.procedure,
+            uid: match &call.header.credential {
+                Credential::Sys(sys) => sys.uid,
+                Credential::None => u32::MAX,
+            },
+            args: &words.flat_map(u32::to_be_bytes).collect::<Vec<u8>>(),
+        };
+        identity.key(&self.shard.handle_key())
+    }
+
+    async fn carry_out(&self, call: &Call, route: Route) -> Encoder {
+        let mut to = rpc::success(call.header.xid);
+        let context = Context { server: self, call };
+        let done = match route {
+            Route::Nfs(procedure) => nfs(&context, procedure, &mut to).await,
+            Route::Mount(procedure) => mount(&context, procedure, &mut to).await,
+            Route::Portmap(procedure) => portmap(&context, procedure, &mut to),
+        };
+        match done {
+            Ok(()) => to,
+            Err(_) => rpc::refuse(call.header.xid, Refusal::GarbageArguments),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route {
+    Nfs(Procedure),
+    Mount(MountProcedure),
+    Portmap(PortmapProcedure),
+}
+
+impl Route {
+    fn of(header: &CallHeader) -> Result<Route, Refusal> {
+        let version = match header.program {
+            wire::PROGRAM => wire::VERSION,
+            mount_wire::PROGRAM => mount_wire::VERSION,
+            portmap_wire::PROGRAM => portmap_wire::VERSION,
+            _ => return Err(Refusal::ProgramUnavailable),
+        };
+        if header.version != version {
+            return Err(Refusal::ProgramMismatch { low: version, high: version });
+        }
+        let procedure = header.procedure;
+        let route = match header.program {
+            wire::PROGRAM => Procedure::parse(procedure).map(Route::Nfs),
+            mount_wire::PROGRAM => MountProcedure::parse(procedure).map(Route::Mount),
+            _ => PortmapProcedure::parse(procedure).map(Route::Portmap),
+        };
+        route.ok_or(Refusal::ProcedureUnavailable)
+    }
+}
+
+/// The procedures that answer differently when they are carried out again.
+fn changes_names_or_attributes(procedure: Procedure) -> bool {
+    match procedure {
+        Procedure::Setattr
+        | Procedure::Create
+        | Procedure::Mkdir
+        | Procedure::Symlink
+        | Procedure::Mknod
+        | Procedure::Remove
+        | Procedure::Rmdir
+        | Procedure::Rename
+        | Procedure::Link => true,
+        Procedure::Null
+        | Procedure::Getattr
+        | Procedure::Lookup
+        | Procedure::Access
+        | Procedure::Readlink
+        | Procedure::Read
+        | Procedure::Write
+        | Procedure::Readdir
+        | Procedure::Readdirplus
+        | Procedure::Fsstat
+        | Procedure::Fsinfo
+        | Procedure::Pathconf
+        | Procedure::Commit => false,
+    }
+}
+
+fn encoded(reply: &[u8]) -> Encoder {
+    let mut to = Encoder::with_capacity(reply.len());
+    to.fixed(reply);
+    to
+}
+
+fn decode<'a, A: Args<'a>>(mut args: Decoder<'a>) -> Result<A, XdrError> {
+    A::decode(&mut args)
+}
+
+async fn nfs<D: Doors>(
+    context: &Context<'_, D>,
+    procedure: Procedure,
+    to: &mut Encoder,
+) -> Result<(), XdrError> {
+    let args = context.call.args();
+    match procedure {
+        Procedure::Null => {}
+        Procedure::Getattr => proc::getattr(context, decode(args)?, to).await,
+        Procedure::Setattr => proc::setattr(context, decode(args)?, to).await,
+        Procedure::Lookup => proc::lookup(context, decode(args)?, to).await,
+        Procedure::Access => proc::access(context, decode(args)?, to).await,
+        Procedure::Readlink => proc::readlink(context, decode(args)?, to).await,
+        Procedure::Read => proc::read(context, decode(args)?, to).await,
+        Procedure::Write => proc::write(context, decode(args)?, to).await,
+        Procedure::Create => proc::create(context, decode(args)?, to).await,
+        Procedure::Mkdir => proc::mkdir(context, decode(args)?, to).await,
+        Procedure::Symlink => proc::symlink(context, decode(args)?, to).await,
+        Procedure::Mknod => proc::mknod(context, decode(args)?, to).await,
+        Procedure::Remove => proc::remove(context, decode(args)?, to).await,
+        Procedure::Rmdir => proc::rmdir(context, decode(args)?, to).await,
+        Procedure::Rename => proc::rename(context, decode(args)?, to).await,
+        Procedure::Link => proc::link(context, decode(args)?, to).await,
+        Procedure::Readdir => proc::readdir(context, decode(args)?, to).await,
+        Procedure::Readdirplus => proc::readdirplus(context, decode(args)?, to).await,
+        Procedure::Fsstat => proc::fsstat(context, decode(args)?, to).await,
+        Procedure::Fsinfo => proc::fsinfo(context, decode(args)?, to).await,
+        Procedure::Pathconf => proc::pathconf(context, decode(args)?, to).await,
+        Procedure::Commit => proc::commit(context, decode(args)?, to).await,
+    }
+    Ok(())
+}
+
+async fn mount<D: Doors>(
+    context: &Context<'_, D>,
+    procedure: MountProcedure,
+    to: &mut Encoder,
+) -> Result<(), XdrError> {
+    let args = context.call.args();
+    match procedure {
+        MountProcedure::Null => {}
+        MountProcedure::Mnt => mount::mnt(context, decode(args)?, to).await,
+        MountProcedure::Dump => mount::dump(to),
+        MountProcedure::Umnt => mount::umnt(decode(args)?),
+        MountProcedure::UmntAll => {}
+        MountProcedure::Export => mount::export(context.server.exports(), to),
+    }
+    Ok(())
+}
+
+fn portmap<D: Doors>(
+    context: &Context<'_, D>,
+    procedure: PortmapProcedure,
+    to: &mut Encoder,
+) -> Result<(), XdrError> {
+    let port = context.server.port();
+    match procedure {
+        PortmapProcedure::Null => {}
+        PortmapProcedure::Getport => portmap::getport(port, decode(context.call.args())?, to),
+        PortmapProcedure::Dump => portmap::dump(port, to),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A call from the wire: xid 9, the given program, version and procedure, AUTH_NONE.
+    #[rustfmt::skip]
+    fn call(program: [u8; 4], version: u8, procedure: u8) -> [u8; 40] {
+        let [a, b, c, d] = program;
+        [
+            0, 0, 0, 9,  0, 0, 0, 0,  0, 0, 0, 2,
+            a, b, c, d,  0, 0, 0, version,  0, 0, 0, procedure,
+            0, 0, 0, 0,  0, 0, 0, 0,
+            0, 0, 0, 0,  0, 0, 0, 0,
+        ]
+    }
+
+    fn route(program: [u8; 4], version: u8, procedure: u8) -> Result<Route, Refusal> {
+        let call = call(program, version, procedure);
+        let (header, _) = rpc::decode_call(&call).unwrap();
+        Route::of(&header)
+    }
+
+    const NFS: [u8; 4] = [0, 1, 0x86, 0xa3];
+    const MOUNT: [u8; 4] = [0, 1, 0x86, 0xa5];
+    const PORTMAP: [u8; 4] = [0, 1, 0x86, 0xa0];
+    const NFSACL: [u8; 4] = [0, 3, 0x0d, 0x5b];
+
+    #[test]
+    fn three_programs_answer_on_one_port() {
+        assert_eq!(route(NFS, 3, 0), Ok(Route::Nfs(Procedure::Null)));
+        assert_eq!(route(NFS, 3, 21), Ok(Route::Nfs(Procedure::Commit)));
+        assert_eq!(route(MOUNT, 3, 1), Ok(Route::Mount(MountProcedure::Mnt)));
+        assert_eq!(route(PORTMAP, 2, 3), Ok(Route::Portmap(PortmapProcedure::Getport)));
+    }
+
+    #[test]
+    fn an_unknown_program_is_unavailable_whatever_its_version() {
+        assert_eq!(route(NFSACL, 3, 0), Err(Refusal::ProgramUnavailable));
+        assert_eq!(route([0, 0, 0, 0], 0, 0), Err(Refusal::ProgramUnavailable));
+    }
+
+    #[test]
+    fn a_wrong_version_is_told_the_right_one_before_the_procedure_is_looked_at() {
+        for (program, version, right) in [
+            (NFS, 2, 3),
+            (NFS, 4, 3),
+            (MOUNT, 1, 3),
+            (MOUNT, 2, 3),
+            (PORTMAP, 3, 2),
+            (PORTMAP, 4, 2),
+        ] {
+            let mismatch = Refusal::ProgramMismatch { low: right, high: right };
+            assert_eq!(route(program, version, 99), Err(mismatch));
+        }
+    }
+
+    #[test]
+    fn a_procedure_behind_the_last_one_is_unavailable() {
+        for (program, version, procedure) in [(NFS, 3, 22), (MOUNT, 3, 6), (PORTMAP, 2, 5)] {
+            assert_eq!(route(program, version, procedure), Err(Refusal::ProcedureUnavailable));
+        }
+    }
+
+    #[test]
+    fn arguments_that_end_early_are_noticed() {
+        let handle = [0, 0, 0, 8, 1, 2, 3, 4, 5, 6, 7];
+        assert_eq!(decode::<wire::Handle<'_>>(Decoder::new(&handle)), Err(XdrError::Short));
+    }
+
+    #[test]
+    fn a_replayed_answer_has_the_bytes_of_the_first() {
+        let (fields, payloads) = encoded(&[1, 2, 3, 4, 5, 6, 7, 8]).parts();
+        assert_eq!(fields, [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert!(payloads.is_empty());
+    }
+}

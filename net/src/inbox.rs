@@ -1,0 +1,162 @@
+//! Turns the byte stream of one connection into records, each in a buffer of its own.
+//!
+//! Bytes of unknown meaning are received into a small staging buffer, where many short calls fit at
+//! once. As soon as a mark has said how long a record is, its own buffer exists, what is staged is
+//! copied there, and the rest is received straight into it. So a short call is copied once, and of a
+//! WRITE of a megabyte at most `STAGING_BYTES` are.
+//!
+//! A receive into a record's buffer may run past the record, since buffers are whole blocks. What
+//! lies behind the end is moved back to staging; a direct receive is only begun where that fits.
+//!
+//! What always holds: at most one record is being assembled, no buffer is larger than the record
+//! limit (rounded up to a block), and the staging buffer is empty whenever a receive begins.
+
+use crate::record::{Framing, RecordError, RecordLimits, Step};
+use cairn_base::door::{Link, LinkError};
+use cairn_base::{Arena, DmaBuf, DmaSlice};
+use std::ops::Range;
+use std::rc::Rc;
+
+/// About a hundred short calls. More would only be copied once more in front of a large WRITE.
+const STAGING_BYTES: usize = 16 << 10;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InboxError {
+    Link(LinkError),
+    Record(RecordError),
+    /// The peer finished in the middle of a record.
+    Cut,
+}
+
+pub struct Inbox<'a, L> {
+    link: &'a L,
+    arena: &'a Arena,
+    limits: RecordLimits,
+    framing: Framing,
+    /// Absent only while the link has it.
+    staging: Option<DmaBuf>,
+    staged: Range<usize>,
+    /// Absent before a record's first mark, and while the link has it.
+    assembly: Option<Assembly>,
+}
+
+struct Assembly {
+    buf: DmaBuf,
+    filled: usize,
+}
+
+impl<'a, L: Link> Inbox<'a, L> {
+    pub fn new(link: &'a L, arena: &'a Arena, limits: RecordLimits) -> Self {
+        Inbox {
+            link,
+            arena,
+            limits,
+            framing: Framing::new(limits),
+            staging: Some(arena.alloc(STAGING_BYTES)),
+            staged: 0..0,
+            assembly: None,
+        }
+    }
+
+    /// The next record, or `None` when the peer has finished between two.
+    pub async fn next(&mut self) -> Result<Option<DmaSlice>, InboxError> {
+        loop {
+            if let Some(record) = self.work_off().map_err(InboxError::Record)? {
+                return Ok(Some(record));
+            }
+            let received = match self.assembly.take() {
+                Some(assembly) if self.ends_soon_behind(&assembly) => self.fill(assembly).await,
+                other => {
+                    self.assembly = other;
+                    self.stage().await
+                }
+            };
+            if received.map_err(InboxError::Link)? == 0 {
+                let clean = self.framing.at_boundary();
+                return if clean { Ok(None) } else { Err(InboxError::Cut) };
+            }
+        }
+    }
+
+    /// Works off what is staged, up to the end of a record.
+    fn work_off(&mut self) -> Result<Option<DmaSlice>, RecordError> {
+        let staging = self.staging.as_ref().expect("the link has nothing of ours now");
+        loop {
+            let input = &staging[self.staged.clone()];
+            let (used, step) = self.framing.step(input)?;
+            match step {
+                Step::Hungry => {
+                    self.staged.start += used;
+                    assert!(self.staged.is_empty(), "hungry means all was eaten");
+                    return Ok(None);
+                }
+                Step::Fragment { record_bytes, last } => {
+                    make_room(&mut self.assembly, self.arena, self.limits, record_bytes, last);
+                }
+                Step::Body { bytes } => {
+                    let assembly = self.assembly.as_mut().expect("its mark came first");
+                    let filled = assembly.filled;
+                    assembly.buf[filled..filled + bytes].copy_from_slice(&input[..bytes]);
+                    assembly.filled += bytes;
+                }
+                Step::End => {
+                    let Assembly { buf, filled } =
+                        self.assembly.take().expect("its mark came first");
+                    return Ok(Some(DmaSlice::of(&Rc::new(buf), 0..filled)));
+                }
+            }
+            self.staged.start += used;
+        }
+    }
+
+    /// Whether a receive into the record's buffer cannot overrun the fragment by more than staging
+    /// holds. True for the usual record, which is one fragment in a buffer of its size.
+    fn ends_soon_behind(&self, assembly: &Assembly) -> bool {
+        let left = self.framing.fragment_left();
+        left > 0 && assembly.buf.len() - (assembly.filled + left) <= STAGING_BYTES
+    }
+
+    async fn fill(&mut self, assembly: Assembly) -> Result<usize, LinkError> {
+        let Assembly { buf, filled } = assembly;
+        let (buf, received) = self.link.recv(buf, filled).await;
+        let received = received?;
+        let placed = received.min(self.framing.fragment_left());
+        let behind = &buf[filled + placed..filled + received];
+        let staging = self.staging.as_mut().expect("only one receive at a time");
+        staging[..behind.len()].copy_from_slice(behind);
+        self.staged = 0..behind.len();
+        self.framing.placed(placed);
+        self.assembly = Some(Assembly { buf, filled: filled + placed });
+        Ok(received)
+    }
+
+    async fn stage(&mut self) -> Result<usize, LinkError> {
+        let buf = self.staging.take().expect("only one receive at a time");
+        let (buf, received) = self.link.recv(buf, 0).await;
+        self.staging = Some(buf);
+        let received = received?;
+        self.staged = 0..received;
+        Ok(received)
+    }
+}
+
+/// One fragment gets a buffer of its size. A record in several gets the largest there is, at the
+/// second one: growing step by step would copy it over and over, at the peer's choice.
+fn make_room(
+    assembly: &mut Option<Assembly>,
+    arena: &Arena,
+    limits: RecordLimits,
+    record_bytes: usize,
+    last: bool,
+) {
+    match assembly {
+        None => *assembly = Some(Assembly { buf: arena.alloc(record_bytes), filled: 0 }),
+        Some(Assembly { buf, filled }) if buf.len() < record_bytes => {
+            let bytes = if last { record_bytes } else { limits.record_bytes_max };
+            let mut larger = arena.alloc(bytes);
+            larger[..*filled].copy_from_slice(&buf[..*filled]);
+            *buf = larger;
+        }
+        Some(_) => {}
+    }
+}

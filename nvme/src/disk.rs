@@ -1,0 +1,136 @@
+//! One shard's view of the pool's devices: the disk door over the shard's ring.
+//!
+//! A durable write is RWF_DSYNC, which the kernel turns into a FUA write where the device has it and
+//! into a flush behind the write where not: either way no flush is for us to send, and several may be
+//! in flight. A flush is fdatasync. Discard makes a hole in a file, so that a pool in a sparse file
+//! shrinks; on a block device it does nothing yet.
+//!
+//! What always holds: a command outside its device is refused before it reaches the kernel, so a
+//! damaged address cannot make a file grow; an error of the kernel is passed on once and nothing is
+//! retried, a failed flush least of all, since the kernel may have forgotten what it failed to write.
+
+use crate::file::{Devices, Kind, Mode, OpenError};
+use cairn_base::door::{Disk, Durability, MediaError};
+use cairn_base::ring::{Fd, Ring};
+use cairn_base::{Arena, BLOCK_BYTES, BlockNo, DeviceId, DmaBuf, DmaSlice, Run};
+use std::io;
+use std::path::Path;
+
+pub struct FileDisk {
+    ring: Ring,
+    arena: Arena,
+    devices: Vec<Device>,
+}
+
+struct Device {
+    fd: Fd,
+    kind: Kind,
+    blocks: u64,
+}
+
+impl FileDisk {
+    /// Over devices that all shards share; `ring` is this shard's.
+    pub fn new(ring: Ring, arena: Arena, devices: &Devices) -> Result<FileDisk, OpenError> {
+        let device = |opened: &crate::file::Opened| {
+            let fd = Fd::new(opened.duplicate()?);
+            Ok(Device { fd, kind: opened.kind, blocks: opened.blocks })
+        };
+        let devices = devices.iter().map(device).collect::<Result<_, _>>()?;
+        Ok(FileDisk { ring, arena, devices })
+    }
+
+    /// For a program with one shard.
+    pub fn open(
+        ring: Ring,
+        arena: Arena,
+        paths: &[impl AsRef<Path>],
+        mode: Mode,
+    ) -> Result<FileDisk, OpenError> {
+        FileDisk::new(ring, arena, &Devices::open(paths, mode)?)
+    }
+
+    fn device(&self, device: DeviceId) -> Result<&Device, MediaError> {
+        self.devices.get(usize::from(device.0)).ok_or(MediaError::OutOfRange)
+    }
+
+    /// The device, when all of `bytes` from `at` lies on it.
+    fn within(&self, at: BlockNo, bytes: usize) -> Result<&Device, MediaError> {
+        assert!(bytes.is_multiple_of(BLOCK_BYTES), "a disk moves whole blocks");
+        let device = self.device(at.device())?;
+        let end = at.index() + (bytes / BLOCK_BYTES) as u64;
+        if end > device.blocks { Err(MediaError::OutOfRange) } else { Ok(device) }
+    }
+}
+
+impl Disk for FileDisk {
+    fn device_count(&self) -> usize {
+        self.devices.len()
+    }
+
+    /// Panics when there is no such device.
+    fn device_blocks(&self, device: DeviceId) -> u64 {
+        self.devices[usize::from(device.0)].blocks
+    }
+
+    fn has_fua(&self, _device: DeviceId) -> bool {
+        true
+    }
+
+    fn arena(&self) -> &Arena {
+        &self.arena
+    }
+
+    async fn read(&self, at: BlockNo, buf: DmaBuf) -> (DmaBuf, Result<(), MediaError>) {
+        let device = match self.within(at, buf.len()) {
+            Ok(device) => device,
+            Err(error) => return (buf, Err(error)),
+        };
+        let (buf, result) = self.ring.read_at(&device.fd, buf, at.byte_offset()).await;
+        (buf, result.map_err(|error| media_error(&error, MediaError::Read)))
+    }
+
+    async fn write(
+        &self,
+        at: BlockNo,
+        bufs: Vec<DmaSlice>,
+        want: Durability,
+    ) -> Result<(), MediaError> {
+        let bytes = bufs.iter().map(|slice| slice.len()).sum();
+        let device = self.within(at, bytes)?;
+        let result = self.ring.write_at(&device.fd, bufs, at.byte_offset(), want).await;
+        result.map_err(|error| media_error(&error, MediaError::Write))
+    }
+
+    async fn flush(&self, device: DeviceId) -> Result<(), MediaError> {
+        let result = self.ring.sync_data(&self.device(device)?.fd).await;
+        result.map_err(|error| media_error(&error, MediaError::Flush))
+    }
+
+    async fn discard(&self, run: Run) -> Result<(), MediaError> {
+        let device = self.device(run.start.device())?;
+        let end = run.start.index().checked_add(run.blocks);
+        if end.is_none_or(|end| end > device.blocks) {
+            return Err(MediaError::OutOfRange);
+        }
+        if device.kind == Kind::Block || run.blocks == 0 {
+            return Ok(());
+        }
+        let result = self.ring.punch_hole(&device.fd, run.start.byte_offset(), run.bytes()).await;
+        match result {
+            // A file system without holes: what is not wanted may as well stay.
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
+            result => result.map_err(|error| media_error(&error, MediaError::Discard)),
+        }
+    }
+}
+
+/// `named` says which command failed.
+fn media_error(error: &io::Error, named: fn(i32) -> MediaError) -> MediaError {
+    match error.raw_os_error() {
+        Some(libc::ENODEV | libc::ENXIO) => MediaError::Gone,
+        Some(errno) => named(errno),
+        // The file ended early: somebody has cut it since it was opened.
+        None if error.kind() == io::ErrorKind::UnexpectedEof => MediaError::OutOfRange,
+        None => named(libc::EIO),
+    }
+}
