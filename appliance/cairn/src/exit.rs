@@ -12,7 +12,6 @@ use std::process::ExitCode;
 pub enum Outcome {
     Done,
     /// `check` and its like: they ran, and found something.
-    #[allow(dead_code, reason = "the first command of its kind comes with the checker")]
     Found,
 }
 
@@ -31,17 +30,22 @@ pub struct Error {
     object: String,
     text: String,
     errno: Errno,
-    usage: bool,
+    code: u8,
 }
 
 impl Error {
     pub fn new(object: impl fmt::Display, errno: Errno, text: impl Into<String>) -> Error {
-        Error { object: object.to_string(), text: text.into(), errno, usage: false }
+        Error { object: object.to_string(), text: text.into(), errno, code: 1 }
     }
 
     /// The command line makes no sense, in a way only the command itself can see.
     pub fn usage(object: impl fmt::Display, text: impl Into<String>) -> Error {
-        Error { usage: true, ..Error::new(object, Errno::EINVAL, text) }
+        Error::new(object, Errno::EINVAL, text).exits_2()
+    }
+
+    /// For `check` and its like, whose exit code 1 means that something was found.
+    pub fn exits_2(self) -> Error {
+        Error { code: 2, ..self }
     }
 
     pub fn failure(object: impl fmt::Display, failure: Failure) -> Error {
@@ -57,7 +61,7 @@ impl Error {
     }
 
     pub fn code(&self) -> ExitCode {
-        ExitCode::from(if self.usage { 2 } else { 1 })
+        ExitCode::from(self.code)
     }
 }
 

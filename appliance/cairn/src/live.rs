@@ -27,16 +27,17 @@ where
     F: Future<Output = Result<T, Error>>,
 {
     let socket = socket(globals);
-    let object = socket.display();
+    let object = || socket.display();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Error::io(object, &error))?;
+        .map_err(|error| Error::io(object(), &error))?;
     let outcome = runtime.block_on(async {
-        let client = Client::connect(&socket).await.map_err(|error| Error::client(object, error))?;
+        let client =
+            Client::connect(&socket).await.map_err(|error| Error::client(object(), error))?;
         tokio::select! {
             outcome = ask(client) => outcome,
-            _ = tokio::signal::ctrl_c() => Err(Error::new(object, Errno::EINTR, "interrupted")),
+            _ = tokio::signal::ctrl_c() => Err(Error::new(object(), Errno::EINTR, "interrupted")),
         }
     });
     outcome

@@ -9,10 +9,10 @@
 mod cmd;
 mod exit;
 mod live;
+mod offline;
 mod output;
 mod pool_args;
 mod position;
-mod print;
 
 use clap::Parser;
 use std::path::PathBuf;

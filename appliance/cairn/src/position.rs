@@ -41,9 +41,9 @@ impl FromStr for Position {
         };
         let parsed = match text.split_once('.') {
             None => number(text).map(|seq| Position::At { seq, ino: None }),
-            Some((seq, ino)) => number(seq)
-                .zip(number(ino))
-                .map(|(seq, ino)| Position::At { seq, ino: Some(ino) }),
+            Some((seq, ino)) => {
+                number(seq).zip(number(ino)).map(|(seq, ino)| Position::At { seq, ino: Some(ino) })
+            }
         };
         parsed.ok_or_else(|| "a position is SEQ, SEQ.INO, or -1 for the last".into())
     }

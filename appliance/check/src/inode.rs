@@ -15,6 +15,7 @@ use cairn_format::item::{
 };
 use cairn_format::key::ParsedKey;
 use cairn_format::{Damage, EntryPosition, InodeNo, Key};
+use std::cell::Cell;
 
 /// What an inode's items are judged against.
 pub(crate) struct Judge<'a> {
@@ -22,7 +23,19 @@ pub(crate) struct Judge<'a> {
     /// Whether data is to be read.
     pub data: bool,
     pub findings: &'a Findings,
+    /// Takes the findings of what cannot be judged any more.
+    pub dropped: &'a Findings,
+    /// Nothing of the tablet was lost so far. Behind a loss items are missing, and older versions of
+    /// them come to light, so that contradictions prove nothing.
+    pub whole: Cell<bool>,
     pub space: &'a Space,
+}
+
+impl<'a> Judge<'a> {
+    /// Where contradictions between items are noted.
+    pub fn findings(&self) -> &'a Findings {
+        if self.whole.get() { self.findings } else { self.dropped }
+    }
 }
 
 /// An entry as the lookup item has it.
@@ -106,11 +119,11 @@ impl Current {
             }
             ParsedKey::Extent { file_block, .. } => {
                 let (head, _) = ExtentHead::parse(value)?;
-                self.mapping.extent(file_block, &head, judge.space, judge.findings);
+                self.mapping.extent(file_block, &head, judge.space, judge.findings());
             }
             ParsedKey::Checksums { group, .. } => {
                 let sums = Checksums::parse(value)?;
-                self.mapping.checksums(group, &sums, judge.data, judge.findings);
+                self.mapping.checksums(group, &sums, judge.data, judge.findings());
             }
             ParsedKey::Fixity { .. } => {
                 FixityItem::parse(value)?;
@@ -121,7 +134,7 @@ impl Current {
     }
 
     fn note(&self, judge: &Judge<'_>, kind: &'static str, detail: impl std::fmt::Display) {
-        judge.findings.note(kind, Object::Inode(self.ino), detail);
+        judge.findings().note(kind, Object::Inode(self.ino), detail);
     }
 
     fn xattr_part(
@@ -181,31 +194,31 @@ impl Current {
         namespace.name(self.ino, position, child, kind, name);
         let entry = || Object::Entry { dir: self.ino, name: name.into() };
         match self.lookups.remove(&position.0) {
-            None => judge.findings.note("name", entry(), "cannot be looked up"),
+            None => judge.findings().note("name", entry(), "cannot be looked up"),
             Some(by_hash) => {
                 if by_hash.name_hash != siphash128(&judge.name_key, name) {
-                    judge.findings.note("name", entry(), "its lookup entry has another name's hash");
+                    judge.findings().note(
+                        "name",
+                        entry(),
+                        "its lookup entry has another name's hash",
+                    );
                 }
                 if (by_hash.child, by_hash.kind) != (head.child.get(), head.kind) {
-                    judge.findings.note("name", entry(), "its lookup entry names another inode");
+                    judge.findings().note("name", entry(), "its lookup entry names another inode");
                 }
             }
         }
         Ok(())
     }
 
-    /// All items have come. Without `whole`, some may have been lost, and what is missing is not
-    /// reported again.
-    pub fn finish(&mut self, whole: bool, judge: &Judge<'_>) {
-        if !whole {
-            return;
-        }
+    /// All items have come.
+    pub fn finish(&mut self, judge: &Judge<'_>) {
         self.end_xattr(judge);
         for (position, lookup) in &self.lookups {
             let key = Key::lookup(self.ino, lookup.name_hash);
             let object = Object::Item(self.ino.tablet(), key);
             let detail = format!("there is no entry at its position {position}");
-            judge.findings.note("name", object, detail);
+            judge.findings().note("name", object, detail);
         }
         let Some(item) = self.item else {
             self.note(judge, "inode", "has items, but no inode");
@@ -218,7 +231,7 @@ impl Current {
             self.note(judge, "directory", "has entries and is no directory");
         }
         if kind == FileKind::Regular {
-            self.mapping.finish(&item, judge.findings);
+            self.mapping.finish(&item, judge.findings());
         } else if self.mapping.extents > 0 {
             self.note(judge, "extent", "has extents and is no regular file");
         }

@@ -78,28 +78,26 @@ impl<'a> Pass<'a> {
     }
 
     fn note(&self, kind: &'static str, object: Object, detail: impl std::fmt::Display) {
-        self.judge.findings.note(kind, object, detail);
+        self.judge.findings().note(kind, object, detail);
+    }
+
+    /// Something of the tablet could not be read: see `Judge::whole`.
+    pub fn lost_something(&self) {
+        self.judge.whole.set(false);
     }
 
     /// The next item. What is to be read for it is appended to `reads`.
-    pub fn take(
-        &mut self,
-        key: Key,
-        value: &[u8],
-        from_log: bool,
-        whole: bool,
-        reads: &mut Vec<DataRead>,
-    ) {
+    pub fn take(&mut self, key: Key, value: &[u8], from_log: bool, reads: &mut Vec<DataRead>) {
         self.counts.items += 1;
         let Some(parsed) = key.parse() else {
-            self.end_inode(whole);
+            self.end_inode();
             self.note("item", Object::Item(self.id, key), "its key is of no known kind");
             return;
         };
         let taken = match inode_range(&parsed) {
             Some(ino) => {
                 if self.current.as_ref().is_none_or(|current| current.ino != ino) {
-                    self.end_inode(whole);
+                    self.end_inode();
                     self.current = Some(Current::of(ino));
                 }
                 if ino.tablet() != self.id {
@@ -108,12 +106,13 @@ impl<'a> Pass<'a> {
                 self.take_inode(parsed, value, reads)
             }
             None => {
-                self.end_inode(whole);
+                self.end_inode();
                 self.take_other(key, parsed, value, from_log)
             }
         };
         if let Err(damage) = taken {
-            self.note("item", Object::Item(self.id, key), damage);
+            // An item that does not parse is damage, whatever else was lost.
+            self.judge.findings.note("item", Object::Item(self.id, key), damage);
         }
     }
 
@@ -129,15 +128,16 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    fn end_inode(&mut self, whole: bool) {
+    fn end_inode(&mut self) {
         let Some(mut current) = self.current.take() else { return };
-        current.finish(whole, &self.judge);
+        current.finish(&self.judge);
         self.counts.extents += current.mapping.extents;
         let Some(item) = current.item else { return };
         self.counts.inodes += 1;
         self.totals.inodes += 1;
         if current.ino.counter() >= self.says.inode_high_water.get() {
-            let detail = format!("is at or above the high-water mark {}", self.says.inode_high_water);
+            let detail =
+                format!("is at or above the high-water mark {}", self.says.inode_high_water);
             self.note("inode", Object::Inode(current.ino), detail);
         }
         self.indexed.push(Indexed {
@@ -250,26 +250,23 @@ impl<'a> Pass<'a> {
         };
         *total = total.get().saturating_add(run.blocks).into();
         let owner = Owner::Free(self.id, purpose);
-        self.judge.space.claim(run, owner, self.judge.findings);
+        self.judge.space.claim(run, owner, self.judge.findings());
         if purpose == Purpose::Unassigned && self.id != InodeNo::ROOT.tablet() {
             self.note("space", Object::Item(self.id, key), "only tablet 1 has unassigned space");
         }
-        let is_whole_nodes = run.start.index().is_multiple_of(NODE_UNIT)
-            && run.blocks.is_multiple_of(NODE_UNIT);
+        let is_whole_nodes =
+            run.start.index().is_multiple_of(NODE_UNIT) && run.blocks.is_multiple_of(NODE_UNIT);
         if purpose == Purpose::Node && !is_whole_nodes {
             self.note("space", Object::Item(self.id, key), "node space in parts of a node");
         }
     }
 
-    /// All items have come. Without `whole`, counts prove nothing.
-    pub fn finish(mut self, whole: bool) {
-        self.end_inode(whole);
+    /// All items have come.
+    pub fn finish(mut self) {
+        self.end_inode();
         for indexed in std::mem::take(&mut self.indexed) {
             let Indexed { ino, kind, nlink, orphan, .. } = indexed;
             self.namespace.inode(ino, kind, nlink, orphan);
-            if !whole {
-                continue;
-            }
             if !indexed.in_meta {
                 let detail = format!("is not in meta_seq at {}", indexed.meta_seq);
                 self.note("index", Object::Inode(ino), detail);
@@ -279,9 +276,8 @@ impl<'a> Pass<'a> {
                 self.note("index", Object::Inode(ino), detail);
             }
         }
-        if !whole {
+        if !self.judge.whole.get() {
             self.namespace.torn(self.id);
-            return;
         }
         self.check_totals();
         for (which, name) in ["meta_seq", "data_seq"].into_iter().enumerate() {

@@ -132,7 +132,6 @@ pub async fn check<K: Disk>(
         namespace: Namespace::default(),
         counts: Counts::default(),
         reads: Vec::new(),
-        is_whole: true,
     };
     let total = tablets.len() as u64;
     for (done, state) in (0..).zip(tablets) {
@@ -140,14 +139,14 @@ pub async fn check<K: Disk>(
         walk.tablet(&state).await;
     }
     progress(Progress { phase: "tablets", done: total, total });
-    let WalkAll { mut namespace, mut counts, is_whole, .. } = walk;
+    let WalkAll { mut namespace, mut counts, .. } = walk;
     counts.tablets = total;
     counts.log_batches = logs.iter().map(|log| log.chain.len() as u64).sum();
     counts.nodes = shared.nodes.get();
     counts.filters = shared.filters.get();
     counts.dirents = namespace.names_count();
     namespace.join(&findings);
-    space.finish(is_whole, &findings);
+    space.finish(namespace.torn_tablets(), &findings);
     Ok(findings.into_report(counts, &|ino| namespace.path(ino)))
 }
 
@@ -227,8 +226,6 @@ struct WalkAll<'a, K> {
     namespace: Namespace,
     counts: Counts,
     reads: Vec<DataRead>,
-    /// Every node of every tablet could be read so far.
-    is_whole: bool,
 }
 
 impl<K: Disk> WalkAll<'_, K> {
@@ -240,30 +237,35 @@ impl<K: Disk> WalkAll<'_, K> {
                 shared.space.claim(spare, Owner::Spare(state.id), shared.findings);
             }
         }
+        let dropped = Findings::new(0);
         let judge = Judge {
             name_key: shared.superblock.name_key,
             data: self.options.data,
             findings: shared.findings,
+            dropped: &dropped,
             space: shared.space,
+            whole: Cell::new(state.root.is_some()),
         };
         let ground = shared.ground(state);
-        let has_root = state.root.is_some();
         let mut pass =
             Pass::begin(judge, state, self.ceiling, &mut self.namespace, &mut self.counts);
         let mut merged = Merged::begin(&ground, state).await;
         let mut data_blocks = 0;
         while let Some(item) = merged.next().await {
-            let whole = has_root && merged.is_whole();
-            pass.take(item.key, &item.value, item.from_log, whole, &mut self.reads);
+            if !merged.is_whole() {
+                pass.lost_something();
+            }
+            pass.take(item.key, &item.value, item.from_log, &mut self.reads);
             for read in self.reads.drain(..) {
                 data_blocks += read.crcs.len() as u64;
                 check_data(shared.disk, &read, shared.findings).await;
             }
         }
+        if !merged.is_whole() {
+            pass.lost_something();
+        }
         merged.finish();
-        let whole = has_root && merged.is_whole();
-        pass.finish(whole);
-        self.is_whole &= whole;
+        pass.finish();
         self.counts.data_blocks_read += data_blocks;
     }
 }

@@ -70,7 +70,8 @@ impl Mapping {
             findings.note("extent", object(), "ends behind the largest file");
             return;
         };
-        if first < self.next_block {
+        let overlaps = first < self.next_block;
+        if overlaps {
             findings.note("extent", object(), "overlaps the extent before it");
         }
         if first / MIB_BLOCKS != (end - 1) / MIB_BLOCKS {
@@ -92,7 +93,7 @@ impl Mapping {
         let start = BlockNo::from_raw(head.start.get());
         let run = Run::new(start, blocks);
         let inside = space.claim(run, Owner::Data(self.inode), findings);
-        if inside && !unwritten {
+        if inside && !unwritten && !overlaps {
             let checked = !head.is(EXTENT_OFFLINE);
             self.waiting.push_back(Mapped { first, blocks, start, checked });
         }

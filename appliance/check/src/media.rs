@@ -2,7 +2,7 @@
 //! end.
 
 use cairn_base::door::{Disk, MediaError};
-use cairn_base::{BLOCK_BYTES, BlockNo, DeviceId, DmaBuf, Run};
+use cairn_base::{BLOCK_BYTES, DeviceId, DmaBuf, Run};
 use cairn_format::Damage;
 use std::fmt;
 
@@ -57,11 +57,14 @@ pub(crate) async fn read_all<K: Disk>(disk: &K, run: Run) -> Result<Vec<u8>, Unr
 pub(crate) fn is_inside<K: Disk>(disk: &K, run: Run) -> bool {
     let device = run.start.device();
     usize::from(device.0) < disk.device_count()
-        && run.start.index().checked_add(run.blocks).is_some_and(|end| end <= disk.device_blocks(device))
+        && run
+            .start
+            .index()
+            .checked_add(run.blocks)
+            .is_some_and(|end| end <= disk.device_blocks(device))
 }
 
 /// All devices of the disk.
 pub(crate) fn devices<K: Disk>(disk: &K) -> impl Iterator<Item = DeviceId> + use<K> {
     (0..disk.device_count().min(usize::from(u8::MAX))).map(|index| DeviceId(index as u8))
 }
-

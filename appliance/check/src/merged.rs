@@ -5,8 +5,8 @@ use crate::replay::{Memtable, TabletState};
 use crate::report::{Object, TreeName};
 use crate::tree::{Ground, Walk};
 use cairn_base::door::Disk;
-use cairn_format::filter::FilterRef;
 use cairn_format::Key;
+use cairn_format::filter::FilterRef;
 use std::collections::btree_map;
 use std::iter::Peekable;
 

@@ -75,6 +75,14 @@ impl Namespace {
         self.names.len() as u64
     }
 
+    pub fn torn_tablets(&self) -> &[TabletId] {
+        &self.torn
+    }
+
+    fn are_whole(&self, link: &Link) -> bool {
+        self.is_whole(link.child) && self.is_whole(link.dir)
+    }
+
     fn is_whole(&self, ino: InodeNo) -> bool {
         !self.torn.contains(&ino.tablet())
     }
@@ -86,7 +94,9 @@ impl Namespace {
         self.known.sort_unstable_by_key(|known| known.ino);
         self.join_links(findings);
         self.check_known(findings);
-        self.check_reach(findings);
+        if self.torn.is_empty() {
+            self.check_reach(findings);
+        }
     }
 
     fn entry(&self, name: &Name) -> Object {
@@ -112,7 +122,7 @@ impl Namespace {
             if order.is_le()
                 && let Some(name) = names.next()
             {
-                if order.is_lt() && self.is_whole(name.link.child) {
+                if order.is_lt() && self.are_whole(&name.link) {
                     let detail = format!("ino:{} has no back reference to it", name.link.child);
                     findings.note("link", self.entry(name), detail);
                 }
@@ -121,7 +131,7 @@ impl Namespace {
             if order.is_ge()
                 && let Some(back) = backs.next()
                 && order.is_gt()
-                && self.is_whole(back.dir)
+                && self.are_whole(back)
             {
                 let detail = format!(
                     "refers back to ino:{} position {}, where there is no such entry",
@@ -138,17 +148,19 @@ impl Namespace {
     }
 
     fn check_name(&self, name: &Name, findings: &Findings) {
+        if !self.are_whole(&name.link) {
+            return;
+        }
         match self.find(name.link.child) {
             Some(known) if known.kind != name.kind => {
                 let detail = format!("says {:?}, ino:{} is {:?}", name.kind, known.ino, known.kind);
                 findings.note("name", self.entry(name), detail);
             }
             Some(_) => {}
-            None if self.is_whole(name.link.child) => {
+            None => {
                 let detail = format!("names ino:{}, which does not exist", name.link.child);
                 findings.note("name", self.entry(name), detail);
             }
-            None => {}
         }
     }
 
@@ -173,16 +185,18 @@ impl Namespace {
             let backs = self.backs_of(known.ino).len() as u64;
             let names = self.names_of(known.ino).len() as u64;
             let is_root = known.ino == InodeNo::ROOT;
+            if !self.is_whole(known.ino) {
+                continue;
+            }
             if known.orphan {
                 if known.nlink > 0 {
                     note("orphan", format!("is an orphan with {} links", known.nlink));
                 }
+                // Names in a torn directory may be old ones.
+                let names = if self.torn.is_empty() { names } else { 0 };
                 if backs + names > 0 {
                     note("orphan", format!("is an orphan with {} names", backs.max(names)));
                 }
-                continue;
-            }
-            if !self.is_whole(known.ino) {
                 continue;
             }
             if known.nlink == 0 {

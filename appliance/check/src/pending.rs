@@ -58,15 +58,16 @@ impl Unfinished {
             if self.done.contains(&(state.id, *op)) {
                 continue;
             }
-            let mut here = changes.iter().filter(|change| change.tablet() == state.id).peekable();
+            let id = state.id;
+            let mut here = changes.iter().filter(|change| change.tablet() == id).peekable();
             if here.peek().is_some() && op.epoch.0 > epoch {
                 let object = Object::Operation(*op);
                 ground.findings.note("pending", object, "is of an epoch that has not begun");
             }
             for change in here {
-                let mut part = Part { ground, state };
+                let mut part = Part { ground, state: &mut *state };
                 if part.apply(change).await.is_none() {
-                    let detail = format!("cannot be finished in tablet {}: {change:?}", state.id);
+                    let detail = format!("cannot be finished in tablet {id}: {change:?}");
                     ground.findings.note("pending", Object::Operation(*op), detail);
                 }
             }

@@ -9,8 +9,8 @@ use crate::report::{Findings, inode_of};
 use crate::space::Space;
 use crate::tree::Ground;
 use crate::{CheckError, Pool};
-use cairn_base::door::Disk;
 use cairn_base::BlockNo;
+use cairn_base::door::Disk;
 use cairn_format::filter::FilterRef;
 use cairn_format::item::{
     Checksums, ConsumerHead, DeletionHead, ExtentHead, FixityItem, FreeRunItem, IndxItem,
@@ -196,7 +196,8 @@ pub fn batch(batch: &Batch<'_>) -> Vec<Value> {
     for (index, record) in batch.records().enumerate() {
         match record {
             Ok(Record::Trim(trim)) => {
-                let roots = trim.roots().map(|(tablet, generation)| json!([tablet.0, generation.0]));
+                let roots =
+                    trim.roots().map(|(tablet, generation)| json!([tablet.0, generation.0]));
                 lines.push(json!({ "record": index, "trim": roots.collect::<Vec<_>>() }));
             }
             Ok(Record::Edits(record)) => {
@@ -212,7 +213,8 @@ pub fn batch(batch: &Batch<'_>) -> Vec<Value> {
                         "totals": totals(&section.totals),
                         "root": section.root.map(root),
                     }));
-                    lines.extend(section.edits().map_while(Result::ok).map(|edit| edit_line(&edit)));
+                    lines
+                        .extend(section.edits().map_while(Result::ok).map(|edit| edit_line(&edit)));
                 }
             }
             Err(error) => lines.push(damage(index, error)),
@@ -395,10 +397,7 @@ pub async fn pool_superblock<K: Disk>(disk: &K) -> Result<Box<Superblock>, Check
 }
 
 /// The newest root of each tablet, from its blocks or the log.
-pub async fn pool_roots<K: Disk>(
-    disk: &K,
-    mut each: impl FnMut(Value),
-) -> Result<(), CheckError> {
+pub async fn pool_roots<K: Disk>(disk: &K, mut each: impl FnMut(Value)) -> Result<(), CheckError> {
     let pool = Pool::load(disk, &Findings::new(0), &mut |_| {}).await?;
     pool.tablets.iter().filter_map(|state| state.root.as_deref()).for_each(|body| each(root(body)));
     Ok(())

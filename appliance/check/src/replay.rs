@@ -69,11 +69,7 @@ fn slot_block(tablet: TabletId, slot: u64) -> BlockNo {
     BlockNo::new(DeviceId(0), ROOTS_START + 2 * u64::from(tablet.0) + slot)
 }
 
-async fn read_slots<K: Disk>(
-    disk: &K,
-    superblock: &Superblock,
-    findings: &Findings,
-) -> Vec<Slot> {
+async fn read_slots<K: Disk>(disk: &K, superblock: &Superblock, findings: &Findings) -> Vec<Slot> {
     let count = 2 * u64::from(superblock.tablets.get());
     let all = Run::new(BlockNo::new(DeviceId(0), ROOTS_START), count);
     let bytes = match media::read_all(disk, all).await {
@@ -124,10 +120,7 @@ fn sections<'a>(
 }
 
 /// The roots that are in records, by tablet.
-fn roots_in_logs(
-    superblock: &Superblock,
-    logs: &[Log],
-) -> BTreeMap<TabletId, Vec<Box<RootBody>>> {
+fn roots_in_logs(superblock: &Superblock, logs: &[Log]) -> BTreeMap<TabletId, Vec<Box<RootBody>>> {
     let mut roots: BTreeMap<TabletId, Vec<Box<RootBody>>> = BTreeMap::new();
     for log in logs {
         for (_, section) in sections(superblock, log) {
@@ -217,12 +210,7 @@ fn applies_from(log: &Log, replay: &Replay) -> Option<u64> {
     }
 }
 
-fn apply(
-    superblock: &Superblock,
-    log: &Log,
-    states: &mut [TabletState],
-    findings: &Findings,
-) {
+fn apply(superblock: &Superblock, log: &Log, states: &mut [TabletState], findings: &Findings) {
     let mut strays = BTreeMap::new();
     for (position, section) in sections(superblock, log) {
         let Some(state) = states.get_mut(usize::from(section.tablet.0)) else {
@@ -252,9 +240,7 @@ fn apply(
             };
             let is_new = edit.kind == EditKind::PutNew;
             let change = state.memtable.entry(edit.key);
-            change
-                .or_insert(Change { value: None, fresh: is_new })
-                .value = value;
+            change.or_insert(Change { value: None, fresh: is_new }).value = value;
         }
     }
     for (tablet, what) in strays {

@@ -67,19 +67,37 @@ pub(crate) enum Object {
     Device(u8),
     Superblock(BlockNo),
     /// A write log, and the place in it that is meant.
-    Log { node: u16, shard: u16, place: Option<BlockNo> },
+    Log {
+        node: u16,
+        shard: u16,
+        place: Option<BlockNo>,
+    },
     Root(TabletId, BlockNo),
     Tablet(TabletId),
     Tree(TabletId, TreeName),
     /// A node or filter, with the first key that it answers for.
-    Node { tablet: TabletId, tree: TreeName, block: BlockNo, from: Key },
+    Node {
+        tablet: TabletId,
+        tree: TreeName,
+        block: BlockNo,
+        from: Key,
+    },
     Inode(InodeNo),
-    FileBlock { inode: InodeNo, file_block: u64 },
-    Entry { dir: InodeNo, name: Box<[u8]> },
+    FileBlock {
+        inode: InodeNo,
+        file_block: u64,
+    },
+    Entry {
+        dir: InodeNo,
+        name: Box<[u8]>,
+    },
     Item(TabletId, Key),
     Run(Run),
     /// Blocks with those who claim them.
-    Owned { run: Run, owners: [Option<Owner>; 2] },
+    Owned {
+        run: Run,
+        owners: [Option<Owner>; 2],
+    },
     Operation(OpId),
 }
 
@@ -140,10 +158,9 @@ impl Object {
                     owners.iter().flatten().map(|owner| owner.render(&inode)).collect();
                 format!("blocks {run:?} ({})", owners.join(", "))
             }
-            Object::Operation(op) => format!(
-                "operation {}.{}.{}.{}",
-                op.node, op.shard, op.epoch, op.counter
-            ),
+            Object::Operation(op) => {
+                format!("operation {}.{}.{}.{}", op.node, op.shard, op.epoch, op.counter)
+            }
         }
     }
 }
@@ -202,11 +219,7 @@ impl Findings {
         }
     }
 
-    pub fn into_report(
-        self,
-        counts: Counts,
-        path: &dyn Fn(InodeNo) -> Option<String>,
-    ) -> Report {
+    pub fn into_report(self, counts: Counts, path: &dyn Fn(InodeNo) -> Option<String>) -> Report {
         let finding = |draft: Draft| Finding {
             kind: draft.kind,
             object: draft.object.render(path),

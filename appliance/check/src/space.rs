@@ -16,7 +16,10 @@ use std::cell::RefCell;
 pub(crate) enum Owner {
     /// Superblocks, root blocks and what lies before them.
     Front,
-    Log { node: u16, shard: u16 },
+    Log {
+        node: u16,
+        shard: u16,
+    },
     Free(TabletId, Purpose),
     Data(InodeNo),
     Node(TabletId),
@@ -26,6 +29,17 @@ pub(crate) enum Owner {
 }
 
 impl Owner {
+    fn tablet(self) -> Option<TabletId> {
+        match self {
+            Owner::Front | Owner::Log { .. } => None,
+            Owner::Data(ino) => Some(ino.tablet()),
+            Owner::Free(tablet, _)
+            | Owner::Node(tablet)
+            | Owner::Filter(tablet)
+            | Owner::Spare(tablet) => Some(tablet),
+        }
+    }
+
     pub fn render(self, inode: &dyn Fn(InodeNo) -> String) -> String {
         match self {
             Owner::Front => "the device's front".to_string(),
@@ -123,9 +137,11 @@ impl Space {
         true
     }
 
-    /// All claims are made. Without `gaps`, what nobody claims is not reported: something that could
-    /// not be read may own it.
-    pub fn finish(self, gaps: bool, findings: &Findings) {
+    /// All claims are made. Where a tablet is torn, what nobody claims may be its, and its own claims
+    /// may be old ones.
+    pub fn finish(self, torn: &[TabletId], findings: &Findings) {
+        let gaps = torn.is_empty();
+        let is_torn = |owner: Owner| owner.tablet().is_some_and(|tablet| torn.contains(&tablet));
         let mut claims = self.claims.into_inner();
         claims.sort_unstable_by_key(|claim| (claim.start, claim.blocks));
         let mut claims = claims.into_iter().peekable();
@@ -146,7 +162,7 @@ impl Space {
             };
             while let Some(claim) = claims.next_if(|claim| claim.start.device() == device_id) {
                 leak(reached, claim.start.max(reached), last);
-                if claim.start < reached {
+                if claim.start < reached && !is_torn(last) && !is_torn(claim.owner) {
                     let to = reached.min(claim.end());
                     let run = Run::new(claim.start, to.index() - claim.start.index());
                     let object = Object::Owned { run, owners: [Some(last), Some(claim.owner)] };

@@ -2,26 +2,31 @@
 //!
 //! Device 0 decides. On every device the newest copy must be of the newest generation, or of the one
 //! before when power failed between two devices, and the copy in the other slot must be readable: it
-//! is what an interrupted update falls back to. One unreadable copy is no finding: one whose own
-//! header says that it was to become the next generation, since that is how an interrupted update
-//! looks.
+//! is what an interrupted update falls back to.
+//!
+//! One unreadable copy is no finding: one that an interrupted update left, some sectors of the new
+//! generation and some of the one that stood there before. It is known by contradicting itself: what
+//! never changes is right, but header and log table are of different epochs. A copy that only fails
+//! its checksum is damage, above all when it is the newest: falling back from it would lose an epoch.
 
 use crate::CheckError;
 use crate::media;
 use crate::report::{Findings, Object};
 use cairn_base::door::Disk;
-use cairn_base::{BlockNo, DeviceId, Run};
-use cairn_format::Damage;
+use cairn_base::{BlockNo, DeviceId, DmaBuf, Run};
 use cairn_format::superblock::{
     SUPERBLOCK_A, SUPERBLOCK_B, SUPERBLOCK_BLOCKS, Superblock, SuperblockError,
 };
-use std::mem::offset_of;
+use zerocopy::{FromBytes, IntoBytes};
+
+/// What a device writes as one.
+const SECTOR_BYTES: usize = 512;
 
 struct Copy {
     at: BlockNo,
     found: Result<Box<Superblock>, SuperblockError>,
-    /// What the header says, right or wrong.
-    claims: u64,
+    /// The bytes of a copy that cannot be used.
+    bytes: Option<DmaBuf>,
     reason: String,
 }
 
@@ -56,17 +61,16 @@ async fn read_copy<K: Disk>(disk: &K, at: BlockNo) -> Copy {
         Ok(bytes) => bytes,
         Err(error) => {
             let found = Err(SuperblockError::NotAPool);
-            return Copy { at, found, claims: 0, reason: error.to_string() };
+            return Copy { at, found, bytes: None, reason: error.to_string() };
         }
     };
-    let claims = bytes[offset_of!(Superblock, generation)..]
-        .first_chunk::<8>()
-        .map_or(0, |raw| u64::from_le_bytes(*raw));
-    match Superblock::parse(&bytes) {
-        Ok(found) => {
-            Copy { at, found: Ok(Box::new(found.clone())), claims, reason: String::new() }
-        }
-        Err(error) => Copy { at, found: Err(error), claims, reason: error.to_string() },
+    let found = match Superblock::parse(&bytes) {
+        Ok(found) => Ok(Box::new(found.clone())),
+        Err(error) => Err(error),
+    };
+    match found {
+        Ok(found) => Copy { at, found: Ok(found), bytes: None, reason: String::new() },
+        Err(error) => Copy { at, found: Err(error), reason: error.to_string(), bytes: Some(bytes) },
     }
 }
 
@@ -117,10 +121,10 @@ fn check_copies<'c>(
         let found = match &copy.found {
             Ok(found) => found,
             Err(error) => {
-                // Format writes one slot; an update that power interrupted says so itself.
+                // Format writes one slot.
                 let never_written = *error == SuperblockError::NotAPool && generation < 2;
-                let interrupted = *error == SuperblockError::Damage(Damage::Checksum)
-                    && copy.claims == generation + 1;
+                let interrupted =
+                    copy.bytes.as_ref().is_some_and(|bytes| is_interrupted(bytes, chosen));
                 if !never_written && !interrupted {
                     findings.note("superblock", object(), &copy.reason);
                 }
@@ -145,6 +149,39 @@ fn check_copies<'c>(
         let detail = format!("has no superblock of generation {generation} or one before");
         findings.note("superblock", Object::Device(device.0), detail);
     }
+}
+
+/// Is this what an update leaves that power interrupted?
+fn is_interrupted(bytes: &[u8], chosen: &Superblock) -> bool {
+    let Ok((copy, _)) = Superblock::ref_from_prefix(bytes) else { return false };
+    if chosen.generation.get() < 2 {
+        // Nothing stood there before: what did not arrive is zeros.
+        let sectors = chosen.as_bytes().chunks_exact(SECTOR_BYTES);
+        let is_zero = |sector: &[u8]| sector.iter().all(|byte| *byte == 0);
+        return sectors
+            .zip(bytes.chunks_exact(SECTOR_BYTES))
+            .any(|(wanted, found)| !is_zero(wanted) && is_zero(found));
+    }
+    let never_changes = copy.magic == chosen.magic
+        && copy.version == chosen.version
+        && copy.features == chosen.features
+        && copy.fsid == chosen.fsid
+        && copy.created == chosen.created
+        && copy.tablets == chosen.tablets
+        && copy.device_count == chosen.device_count
+        && copy.name_key == chosen.name_key
+        && copy.handle_key == chosen.handle_key
+        && copy.devices == chosen.devices
+        && copy.reserved == chosen.reserved
+        && copy.reserved_tail == chosen.reserved_tail;
+    let (generation, epoch) = (copy.generation.get(), copy.epoch.get());
+    // One generation an epoch: every open makes one of each.
+    let in_step =
+        generation.wrapping_sub(chosen.generation.get()) == epoch.wrapping_sub(chosen.epoch.get());
+    let is_near = generation.abs_diff(chosen.generation.get()) <= 2;
+    let newest_log = copy.logs.iter().map(|log| log.epoch.get()).max().unwrap_or(0);
+    let logs_near = newest_log.abs_diff(chosen.epoch.get()) <= 2;
+    never_changes && in_step && is_near && logs_near && newest_log != epoch
 }
 
 /// Copies of one generation differ in the device and hence in the checksum.

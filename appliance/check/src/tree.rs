@@ -159,7 +159,8 @@ impl<'a, K: Disk> Walk<'a, K> {
             if node.is_leaf() {
                 return;
             }
-            let (child, level, from) = (node.child(top.index), node.level() - 1, node.key(top.index));
+            let (child, level, from) =
+                (node.child(top.index), node.level() - 1, node.key(top.index));
             let end = match top.index + 1 < node.count() {
                 true => Some(node.key(top.index + 1)),
                 false => top.end,

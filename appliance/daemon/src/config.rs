@@ -31,7 +31,9 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FirstUse {
     /// An embedded pool of so many bytes is made; `None`: as `place.rs` chooses.
-    Format { size: Option<u64> },
+    Format {
+        size: Option<u64>,
+    },
     Refuse,
 }
 

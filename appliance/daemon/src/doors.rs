@@ -33,9 +33,8 @@ impl Clock for SystemClock {
     }
 
     fn wall(&self) -> i64 {
-        let nanos = |duration: std::time::Duration| {
-            i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
-        };
+        let nanos =
+            |duration: std::time::Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
         match system_time().duration_since(SystemTime::UNIX_EPOCH) {
             Ok(since) => nanos(since),
             Err(before) => -nanos(before.duration()),

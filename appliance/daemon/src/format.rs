@@ -9,13 +9,11 @@ use crate::error::{Failure, format_failure, open_failure};
 use crate::offline::Offline;
 use crate::pin::Cores;
 use crate::place::{Claim, Place, Unfinished, embedded_exists, remove_embedded};
-use cairn_base::BLOCK_BYTES;
 use cairn_base::door::Disk;
+use cairn_base::{BLOCK_BYTES, DeviceId};
 use cairn_engine::format_pool::{FormatOptions, format_pool};
 use cairn_engine::open::read_superblock;
-use cairn_base::DeviceId;
 use cairn_nvme::Mode;
-use nix::errno::Errno;
 use std::path::Path;
 
 /// A pool has room for the logs of at least so many shards, so that a small machine's pool can move
@@ -43,13 +41,10 @@ pub fn format(request: &FormatRequest) -> Result<Formatted, Failure> {
     match &request.place {
         Place::Dir(dir) => {
             if embedded_exists(dir) {
-                if !request.force {
-                    let text = "holds a pool already; --force destroys it";
-                    return Err(Failure::new(Errno::EEXIST, text));
-                }
-                remove_embedded(dir)?;
+                remove_embedded(dir, request.force)?;
             }
-            let (_claim, formatted) = make_embedded(dir, request.size, request.tablets, SHARDS_MIN)?;
+            let (_claim, formatted) =
+                make_embedded(dir, request.size, request.tablets, SHARDS_MIN)?;
             Ok(formatted)
         }
         place @ Place::Devices { .. } => {
@@ -78,9 +73,8 @@ pub fn make_embedded(
 fn make(claim: &Claim, tablets: Option<u16>, shards: u16) -> Result<Formatted, Failure> {
     let offline = Offline::new(claim.devices())?;
     let disk = offline.disk();
-    let blocks: u64 = (0..disk.device_count())
-        .map(|index| disk.device_blocks(DeviceId(index as u8)))
-        .sum();
+    let blocks: u64 =
+        (0..disk.device_count()).map(|index| disk.device_blocks(DeviceId(index as u8))).sum();
     let cores = Cores::allowed().map_or(SHARDS_MIN, |cores| cores.shards_default());
     let shards = shards.max(cores).max(SHARDS_MIN);
     let mut options = FormatOptions::for_size(blocks * BLOCK_BYTES as u64, shards);
@@ -90,7 +84,6 @@ fn make(claim: &Claim, tablets: Option<u16>, shards: u16) -> Result<Formatted, F
     offline
         .run(format_pool(&**disk, &options, &SystemEntropy, offline.clock()))
         .map_err(|error| format_failure(&error))?;
-    let superblock =
-        offline.run(read_superblock(&**disk)).map_err(|error| open_failure(&error))?;
+    let superblock = offline.run(read_superblock(&**disk)).map_err(|error| open_failure(&error))?;
     Ok(Formatted { fsid: superblock.fsid, tablets: superblock.tablets.get() })
 }

@@ -27,6 +27,7 @@ pub use cairn_reactor::IdlePolicy;
 pub use config::{Config, FirstUse, NFS_DEFAULT, SERVE_SOCKET_DEFAULT, parse_size};
 pub use error::{Failure, errno_of};
 pub use format::{FormatRequest, Formatted, format};
+pub use offline::Offline;
 pub use place::{Claim, DevicePath, DeviceRole, Place};
 pub use ready::Ready;
 pub use run::run;

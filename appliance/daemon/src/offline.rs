@@ -25,8 +25,7 @@ pub struct Offline {
 impl Offline {
     pub fn new(devices: &Devices) -> Result<Offline, Failure> {
         let ring = Ring::new(RING_ENTRIES).map_err(|error| ring_failure(&error))?;
-        let disk =
-            FileDisk::new(ring.clone(), Arena::heap(), devices).map_err(device_failure)?;
+        let disk = FileDisk::new(ring.clone(), Arena::heap(), devices).map_err(device_failure)?;
         let reactor = Reactor::new(Config::default());
         Ok(Offline { ring, reactor, clock: SystemClock::new(), disk: Rc::new(disk) })
     }

@@ -192,10 +192,15 @@ pub fn embedded_exists(dir: &Path) -> bool {
     dir.join(POOL_FILE).exists()
 }
 
-/// Removes the file of an embedded pool that `--force` gave up, unless it is in use.
-pub fn remove_embedded(dir: &Path) -> Result<(), Failure> {
+/// Removes the file of an embedded pool: never one that is in use, and others only when `forced`.
+pub fn remove_embedded(dir: &Path, forced: bool) -> Result<(), Failure> {
     let claim = Claim::take(Place::Dir(dir.to_owned()).devices(), Mode::ReadWrite)?;
-    remove(&dir.join(POOL_FILE))?;
+    let path = dir.join(POOL_FILE);
+    if !forced {
+        let text = format!("{} is there already; --force destroys it", path.display());
+        return Err(Failure::new(Errno::EEXIST, text));
+    }
+    remove(&path)?;
     drop(claim);
     Ok(())
 }

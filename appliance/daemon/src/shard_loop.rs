@@ -79,10 +79,6 @@ impl ShardLoop {
         ShardLoop { ring, reactor, clock, idle, share, round_began, switches: 0 }
     }
 
-    pub fn reactor(&self) -> &Reactor {
-        &self.reactor
-    }
-
     pub fn share(&self) -> Share {
         self.share.clone()
     }
@@ -168,6 +164,7 @@ mod tests {
         let waker = RingWaker::new().unwrap();
         let ring = Ring::with_waker(8, &waker).unwrap();
         let reactor = Reactor::new(cairn_reactor::Config::default());
+        let handle = reactor.handle();
         let mut shard = ShardLoop::new(ring, reactor, SystemClock::new(), IdlePolicy::Adaptive);
         let (send, mail) = mpsc::channel();
         let mailbox = Channel { mail, sum: Cell::new(0) };
@@ -181,7 +178,6 @@ mod tests {
             shard.round(&mailbox);
         }
         sender.join().unwrap();
-        let handle = shard.reactor().handle();
         let rung = Rc::new(Cell::new(false));
         let rings = rung.clone();
         let gate = handle.gate("alarm");

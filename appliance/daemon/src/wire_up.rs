@@ -7,13 +7,14 @@
 //! things, so that no shard waits for one that does not answer mail.
 
 use crate::doors::{RealDoors, SystemClock};
-use crate::error::{Failure, errno_of, open_failure};
+use crate::error::{Failure, open_failure};
 use crate::frontend::Frontend;
 use crate::offline::ring_failure;
 use crate::pin::pin;
 use crate::place::{Claim, device_failure};
-use crate::shard_loop::{Mailbox, Share, ShardLoop};
+use crate::shard_loop::{Mailbox, ShardLoop, Share};
 use crate::shutdown::{Shutdown, Stage};
+use cairn_base::door::Clock;
 use cairn_base::ring::{Ring, RingWaker};
 use cairn_base::{Arena, Nanos};
 use cairn_control::{Bridge, answer};
@@ -110,7 +111,8 @@ fn try_run(plan: ShardPlan) -> Result<(), Failure> {
     let phases = handle.gate("shard phase");
 
     let recovering = shard.clone();
-    let recovered = shard_loop.finish(&lane, &phases, async move { recovering.recover(seed).await });
+    let recovered =
+        shard_loop.finish(&lane, &phases, async move { recovering.recover(seed).await });
     recovered.map_err(|error| open_failure(&error))?;
 
     let listener = Listener::bind(&ring, nfs, Sharing::WithinUser)
@@ -136,10 +138,17 @@ fn try_run(plan: ShardPlan) -> Result<(), Failure> {
     let stalls = handle.stalls();
     if stalls.count > 0 {
         let worst_us = stalls.worst.0 / 1000;
-        tracing::debug!("{} stalls, the worst {worst_us} us in {}", stalls.count, stalls.worst_task);
+        tracing::debug!(
+            "{} stalls, the worst {worst_us} us in {}",
+            stalls.count,
+            stalls.worst_task
+        );
     }
     closed.map_err(|error: FsError| {
-        Failure::new(Errno::from_raw(error.errno()), format!("not everything could be written: {error}"))
+        Failure::new(
+            Errno::from_raw(error.errno()),
+            format!("not everything could be written: {error}"),
+        )
     })
 }
 
@@ -164,11 +173,11 @@ impl Mailbox for Lane {
     }
 
     fn prepare_sleep(&self) -> bool {
-        self.bridge.is_empty() && self.shard.prepare_sleep()
+        self.bridge.is_empty() && self.shard.port().prepare_sleep()
     }
 
     fn awake(&self) {
-        self.shard.awake();
+        self.shard.port().awake();
     }
 }
 

@@ -28,7 +28,7 @@ pub mod status;
 
 mod block;
 mod data;
-mod index;
+pub mod index;
 mod item;
 mod lock;
 mod log;

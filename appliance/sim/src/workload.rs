@@ -99,8 +99,9 @@ impl Workload {
                 true => [Verb::Unlink, Verb::Rmdir][self.prng.below(2) as usize],
                 false => self.verb(),
             };
-            if let Some(act) = self.act(verb, id, history) {
-                return act;
+            match self.act(verb, id, history) {
+                Some(act) if !history.would_confuse(&act) => return act,
+                _ => {}
             }
         }
         Act::List { dir: NodeId::ROOT }

@@ -3,12 +3,13 @@
 //! Paths are walked as root and without following symbolic links: their targets mean something on
 //! the client that made them, not here.
 
-use crate::request::{ChangeIndex, ControlReply, ControlRequest, Pool, Position, Role, Space, Target};
+use crate::request::{
+    ChangeIndex, ControlReply, ControlRequest, Pool, Position, Role, Space, Target,
+};
 use cairn_base::door::Doors;
 use cairn_engine::attr::Attr;
-use cairn_engine::index::SeqIndex;
 use cairn_engine::name::Name;
-use cairn_engine::{Cred, FsError, Shard, op};
+use cairn_engine::{Cred, FsError, SeqIndex, Shard, op};
 use cairn_format::InodeNo;
 use std::rc::Rc;
 

@@ -231,10 +231,8 @@ fn parse_walk(request: proto::WalkInodesRequest) -> Result<WalkPage, Status> {
         proto::ChangeIndex::DataSeq => ChangeIndex::DataSeq,
         proto::ChangeIndex::Unspecified => return Err(status::invalid("which index?")),
     };
-    let bound = |position: proto::IndexPosition| Position {
-        seq: Seq(position.seq),
-        ino: position.ino,
-    };
+    let bound =
+        |position: proto::IndexPosition| Position { seq: Seq(position.seq), ino: position.ino };
     Ok(WalkPage {
         index,
         first: request.first.map_or(Position::MIN, bound),
@@ -318,6 +316,9 @@ mod tests {
         assert!(parse_walk(request).is_err(), "an index must be named");
         request.set_index(proto::ChangeIndex::DataSeq);
         let page = parse_walk(request).unwrap();
-        assert_eq!((page.index, page.first, page.last), (ChangeIndex::DataSeq, Position::MIN, Position::MAX));
+        assert_eq!(
+            (page.index, page.first, page.last),
+            (ChangeIndex::DataSeq, Position::MIN, Position::MAX)
+        );
     }
 }

@@ -23,7 +23,8 @@ impl Df {
             client.df().await.map_err(|error| Error::client(live::socket(globals).display(), error))
         })?;
         let mut out = Output::new(globals.json);
-        let mut reader = out.header("role block_bytes blocks_total blocks_used blocks_free used%")?;
+        let mut reader =
+            out.header("role block_bytes blocks_total blocks_used blocks_free used%")?;
         for entry in &reply.entries {
             if reader == Reader::Gone {
                 break;

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod check;
 mod df;
 mod format;
 mod print;
@@ -20,6 +21,7 @@ pub enum Command {
     Up(up::Up),
     Serve(serve::Serve),
     Format(format::Format),
+    Check(check::Check),
     Print(print::Print),
     Status(status::Status),
     Df(df::Df),
@@ -36,6 +38,7 @@ impl Command {
             Command::Up(_) => "up",
             Command::Serve(_) => "serve",
             Command::Format(_) => "format",
+            Command::Check(_) => "check",
             Command::Print(_) => "print",
             Command::Status(_) => "status",
             Command::Df(_) => "df",
@@ -51,6 +54,7 @@ impl Command {
             Command::Up(up) => up.run(globals),
             Command::Serve(serve) => serve.run(globals),
             Command::Format(format) => format.run(globals),
+            Command::Check(check) => check.run(globals),
             Command::Print(print) => print.run(globals),
             Command::Status(status) => status.run(globals),
             Command::Df(df) => df.run(globals),

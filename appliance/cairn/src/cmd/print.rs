@@ -1,76 +1,135 @@
-//! `cairn print`: a pool's bytes, off line.
+//! `cairn print`: a pool's structures, off line.
 
 use crate::Globals;
 use crate::exit::{self, Error, Outcome};
+use crate::offline::ReadPool;
+use crate::output::{Output, Reader};
 use crate::pool_args::PoolArgs;
-use crate::print::{Depth, PoolBytes, Sink, logs, roots, trees};
-use cairn_format::TabletId;
+use cairn_check::print;
+use cairn_format::{Key, TabletId};
 use clap::{Args, ValueEnum};
-use nix::errno::Errno;
+use serde_json::{Value, json};
 
 /// Show a pool's structures, off line
 #[derive(Args)]
 #[command(
-    long_about = "Show a pool's structures, one record a line, while no daemon serves it: what is \
-                  in its superblocks, tablet roots, logs, tree nodes or items. Changes that are in a \
-                  log only are shown by `logs`, not by `nodes` and `items`. What is damaged is \
-                  shown as such, and makes the exit code 1.",
+    long_about = "Show a pool's structures while no daemon serves it, one record a line: the \
+                  superblock, the tablets' newest roots, the batches of the write logs that an open \
+                  would replay, or the items of tablets as a reader would see them, logs included. \
+                  The pool's keys are secrets and are not shown.",
     after_help = "Examples:\n  cairn print superblock\n  cairn print roots --dir /srv/archive\n  \
-                  cairn print items --tablet 1 --json | jq -r .key\n  \
+                  cairn print items --tablet 1 --json\n  \
                   cairn print logs --meta /dev/nvme0n1 --data /dev/nvme1n1"
 )]
 pub struct Print {
+    #[arg(value_enum, default_value_t = What::Superblock)]
     what: What,
 
     #[command(flatten)]
     pool: PoolArgs,
 
-    /// Only this tablet
+    /// Only this tablet's items
     #[arg(long, value_name = "N")]
     tablet: Option<u16>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum What {
-    /// Superblocks, devices and log areas
+    /// The superblock that counts, with devices and log areas
     Superblock,
-    /// Tablet roots and the trees they name
+    /// The newest root of each tablet
     Roots,
-    /// Batches of the write logs and the edits in them
+    /// Batches of the write logs, their records and edits
     Logs,
-    /// Nodes of the trees
-    Nodes,
-    /// Items of the trees
+    /// Items, tablet by tablet
     Items,
+}
+
+/// Prints while somebody reads; the first error stays.
+struct Sink {
+    out: Output,
+    reader: Reader,
+    failed: Option<Error>,
+}
+
+impl Sink {
+    /// False when there is no point in going on.
+    fn print(&mut self, value: &Value) -> bool {
+        if self.failed.is_none() && self.reader == Reader::Wants {
+            match self.out.record(value, print::text) {
+                Ok(reader) => self.reader = reader,
+                Err(error) => self.failed = Some(error),
+            }
+        }
+        self.failed.is_none() && self.reader == Reader::Wants
+    }
+
+    fn finish(self) -> exit::Result {
+        match self.failed {
+            Some(error) => Err(error),
+            None => self.out.finish().map(|()| Outcome::Done),
+        }
+    }
 }
 
 impl Print {
     pub fn run(&self, globals: &Globals) -> exit::Result {
         let place = self.pool.place();
         if globals.socket.is_some() {
-            return Err(Error::usage(place, "print works off line and takes no --socket"));
+            return Err(Error::usage(&place, "print works off line and takes no --socket"));
         }
-        let pool = PoolBytes::open(&place)?;
-        let count = pool.superblock().tablets.get();
-        let tablets: Vec<TabletId> = match self.tablet {
-            None => (0..count).map(TabletId).collect(),
-            Some(tablet) if tablet < count => vec![TabletId(tablet)],
-            Some(_) => {
-                return Err(Error::usage(place, format!("the pool has tablets 0 to {}", count - 1)));
-            }
-        };
-        let mut sink = Sink::new(globals.json);
+        if self.tablet.is_some() && self.what != What::Items {
+            return Err(Error::usage(&place, "--tablet goes with items"));
+        }
+        let pool = ReadPool::open(&place)?;
+        let mut sink = Sink { out: Output::new(globals.json), reader: Reader::Wants, failed: None };
+        self.print(&pool, &mut sink)?;
+        sink.finish()
+    }
+
+    fn print(&self, pool: &ReadPool, sink: &mut Sink) -> Result<(), Error> {
+        let failed = |error| pool.failed(error);
+        let disk = &**pool.offline.disk();
+        let superblock = pool.offline.run(print::pool_superblock(disk)).map_err(failed)?;
         match self.what {
-            What::Superblock => pool.print_superblocks(&mut sink)?,
-            What::Roots => roots(&pool, &tablets, &mut sink)?,
-            What::Logs => logs(&pool, self.tablet.map(TabletId), &mut sink)?,
-            What::Nodes => trees(&pool, &tablets, Depth::Nodes, &mut sink)?,
-            What::Items => trees(&pool, &tablets, Depth::Items, &mut sink)?,
-        }
-        match sink.finish()? {
-            0 => Ok(Outcome::Done),
-            places => {
-                Err(Error::new(place, Errno::EUCLEAN, format!("{places} damaged places were met")))
+            What::Superblock => {
+                sink.print(&print::superblock(&superblock));
+                Ok(())
+            }
+            What::Roots => {
+                let each = |value| {
+                    sink.print(&value);
+                };
+                pool.offline.run(print::pool_roots(disk, each)).map_err(failed)
+            }
+            What::Logs => {
+                let each = |value| {
+                    sink.print(&value);
+                };
+                pool.offline.run(print::pool_logs(disk, each)).map_err(failed)
+            }
+            What::Items => {
+                let count = superblock.tablets.get();
+                let tablets = match self.tablet {
+                    None => 0..count,
+                    Some(tablet) if tablet < count => tablet..tablet + 1,
+                    Some(_) => {
+                        let text = format!("the pool has tablets 0 to {}", count - 1);
+                        return Err(Error::usage(&pool.place, text));
+                    }
+                };
+                for tablet in tablets {
+                    let each = |_: Key, item: Value| {
+                        let mut record = json!({ "tablet": tablet });
+                        if let (Value::Object(record), Value::Object(item)) = (&mut record, item) {
+                            record.extend(item);
+                        }
+                        sink.print(&record)
+                    };
+                    let items = print::tablet_items(disk, TabletId(tablet), Key::MIN, each);
+                    pool.offline.run(items).map_err(failed)?;
+                }
+                Ok(())
             }
         }
     }

@@ -42,7 +42,10 @@ pub fn print_fields<T: serde::Serialize>(
         Some(name) => {
             let Some((_, value)) = fields.iter().find(|(key, _)| key == name) else {
                 let names: Vec<&str> = fields.iter().map(|(key, _)| key.as_str()).collect();
-                return Err(Error::usage(name, format!("no such field; one of {}", names.join(" "))));
+                return Err(Error::usage(
+                    name,
+                    format!("no such field; one of {}", names.join(" ")),
+                ));
             };
             let _ = out.line(value)?;
         }

@@ -29,7 +29,9 @@ impl Status {
             let _ = out.record(&reply, |_| String::new())?;
         } else {
             let mut reader = Reader::Wants;
-            for line in pool_lines(&reply).into_iter().chain(reply.shards.iter().flat_map(shard_lines)) {
+            for line in
+                pool_lines(&reply).into_iter().chain(reply.shards.iter().flat_map(shard_lines))
+            {
                 if reader == Reader::Wants {
                     reader = out.line(&line)?;
                 }

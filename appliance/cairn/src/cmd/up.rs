@@ -53,7 +53,8 @@ impl Tuning {
     pub fn apply(&self, config: &mut Config) -> Result<(), Error> {
         config.shards = self.shards.or(config.shards);
         if let Some(bytes) = self.memtable {
-            let bytes = usize::try_from(bytes).map_err(|_| Error::usage("--memtable", "too large"))?;
+            let bytes =
+                usize::try_from(bytes).map_err(|_| Error::usage("--memtable", "too large"))?;
             config.memtable_bytes = Some(bytes);
         }
         Ok(())

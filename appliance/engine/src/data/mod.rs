@@ -31,3 +31,6 @@ pub(crate) fn blocks_of(offset: u64, len: u64) -> std::ops::Range<u64> {
     }
     offset / BLOCK..offset.saturating_add(len).div_ceil(BLOCK)
 }
+
+#[cfg(test)]
+mod tests;

@@ -117,7 +117,7 @@ impl Create {
         verifier: [u8; 8],
     ) -> Result<Created, FsError> {
         let (ino, dir) = self.existing(shard).await?;
-        let attr = shard.call(super::Getattr { ino }).await?;
+        let attr = shard.call_nested(super::Getattr { ino }).await?;
         let (mtime, atime) = verifier_times(verifier);
         let same = attr.kind == FileKind::Regular && attr.mtime.0 == mtime && attr.atime.0 == atime;
         if !same {
@@ -132,7 +132,7 @@ impl Create {
         set: SetAttr,
     ) -> Result<Created, FsError> {
         let (ino, dir) = self.existing(shard).await?;
-        let mut attr = shard.call(super::Getattr { ino }).await?;
+        let mut attr = shard.call_nested(super::Getattr { ino }).await?;
         match attr.kind {
             FileKind::Regular => {}
             FileKind::Directory => return Err(FsError::IsDirectory),
@@ -141,7 +141,7 @@ impl Create {
         if set.size.is_some() {
             let set = SetAttr { size: set.size, ..SetAttr::default() };
             let cred = self.cred.clone();
-            attr = shard.call(super::Setattr { cred, ino, set, guard: None }).await?.after;
+            attr = shard.call_nested(super::Setattr { cred, ino, set, guard: None }).await?.after;
         }
         Ok(Created { ino, attr, dir: Change { before: Before::of(&dir), after: dir } })
     }
@@ -314,7 +314,7 @@ impl Mkdir {
             self.make_across(shard, placed).await?
         };
         let (ino, dir) = made;
-        let attr = shard.call(super::Getattr { ino }).await?;
+        let attr = shard.call_nested(super::Getattr { ino }).await?;
         Ok(Created { ino, attr, dir })
     }
 
@@ -379,7 +379,7 @@ impl Mkdir {
                 Ok((self.parts(&parent, ino, view.now), (ino, before)))
             })
             .await?;
-        let after = shard.call(super::Getattr { ino: self.dir }).await?;
+        let after = shard.call_nested(super::Getattr { ino: self.dir }).await?;
         Ok((ino, Change { before, after }))
     }
 

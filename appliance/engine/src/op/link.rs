@@ -41,8 +41,8 @@ impl Link {
         } else {
             self.link_across(shard).await?
         };
-        let attr = shard.call(super::Getattr { ino: self.ino }).await?;
-        let after = shard.call(super::Getattr { ino: self.dir }).await?;
+        let attr = shard.call_nested(super::Getattr { ino: self.ino }).await?;
+        let after = shard.call_nested(super::Getattr { ino: self.dir }).await?;
         Ok(Linked { attr, dir: Change { before, after } })
     }
 

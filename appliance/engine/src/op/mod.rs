@@ -150,6 +150,11 @@ impl<D: Doors> Shard<D> {
         }
     }
 
+    /// The same from inside an operation; boxed, or operations would contain each other.
+    pub(crate) async fn call_nested<O: Op>(self: &Rc<Self>, op: O) -> Result<O::Output, FsError> {
+        Box::pin(self.call(op)).await
+    }
+
     pub(crate) async fn run_here(self: &Rc<Self>, request: Request) -> Result<Reply, FsError> {
         self.core.counters.operations.add(1);
         let reply = request.run(self).await;

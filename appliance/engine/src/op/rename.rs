@@ -91,8 +91,8 @@ impl Rename {
         from: Before,
         to: Before,
     ) -> Result<Renamed, FsError> {
-        let from_after = shard.call(super::Getattr { ino: self.from_dir }).await?;
-        let to_after = shard.call(super::Getattr { ino: self.to_dir }).await?;
+        let from_after = shard.call_nested(super::Getattr { ino: self.from_dir }).await?;
+        let to_after = shard.call_nested(super::Getattr { ino: self.to_dir }).await?;
         Ok(Renamed {
             from: Change { before: from, after: from_after },
             to: Change { before: to, after: to_after },
@@ -103,10 +103,10 @@ impl Rename {
     async fn look<D: Doors>(&self, shard: &Rc<Shard<D>>) -> Result<Names, FsError> {
         let cred = self.cred.clone();
         let (dir, name) = (self.from_dir, self.from_name.clone());
-        let moved = shard.call(super::PeekEntry { cred, dir, name }).await?;
+        let moved = shard.call_nested(super::PeekEntry { cred, dir, name }).await?;
         let cred = self.cred.clone();
         let (dir, name) = (self.to_dir, self.to_name.clone());
-        let replaced = shard.call(super::PeekEntry { cred, dir, name }).await?;
+        let replaced = shard.call_nested(super::PeekEntry { cred, dir, name }).await?;
         Ok(Names { moved: moved.ok_or(FsError::NotFound)?, replaced })
     }
 

@@ -70,7 +70,7 @@ impl Removal {
     async fn run<D: Doors>(self, shard: &Rc<Shard<D>>) -> Result<Change, FsError> {
         let before = self.remove(shard).await?;
         shard.pace.wake_all();
-        let after = shard.call(super::Getattr { ino: self.dir }).await?;
+        let after = shard.call_nested(super::Getattr { ino: self.dir }).await?;
         Ok(Change { before, after })
     }
 

@@ -94,6 +94,15 @@ impl History {
         self.reads.contains_key(&id) || matches!(self.changes.get(&id), Some(Act::Commit { .. }))
     }
 
+    /// An UNCHECKED create may make a file or find one, and its answer does not say which. Beside
+    /// another change of the same name, nobody could tell which request made the node.
+    pub fn would_confuse(&self, act: &Act) -> bool {
+        let is_open = |act: &Act| matches!(act, Act::Open { .. });
+        let mine = self.footprint(act);
+        let others = self.changes.values().filter(|other| is_open(act) || is_open(other));
+        others.map(|other| self.footprint(other)).any(|other| conflict(&mine, &other))
+    }
+
     pub fn ask(&mut self, id: RequestId, act: &Act) {
         let footprint = self.footprint(act);
         if act.is_read() {
@@ -217,7 +226,7 @@ impl History {
 
     /// Whose inode number a client was just told.
     fn learn(&mut self, id: RequestId, act: &Act, ino: InodeNo) -> Result<(), String> {
-        // The worlds that are left agree on it: `fits` saw to that.
+        // The worlds agree on it: see `would_confuse`.
         let node = match act {
             Act::Open { at, .. } => match self.worlds[0].now.child(at) {
                 Some(node) if !self.inodes.contains_key(&node) => node,

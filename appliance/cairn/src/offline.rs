@@ -1,0 +1,37 @@
+//! A pool opened for reading by a command, while no daemon serves it.
+
+use crate::exit::Error;
+use cairn_check::CheckError;
+use cairn_daemon::{Claim, Mode, Offline, Place};
+use cairn_format::superblock::SuperblockError;
+use nix::errno::Errno;
+
+pub struct ReadPool {
+    pub place: Place,
+    pub offline: Offline,
+    /// Keeps daemons off the pool meanwhile.
+    _claim: Claim,
+}
+
+impl ReadPool {
+    /// `EBUSY` when it is being served.
+    pub fn open(place: &Place) -> Result<ReadPool, Error> {
+        let failed = |failure| Error::failure(place, failure);
+        let claim = Claim::take(place.devices(), Mode::ReadOnly).map_err(failed)?;
+        let offline = Offline::new(claim.devices()).map_err(failed)?;
+        Ok(ReadPool { place: place.clone(), offline, _claim: claim })
+    }
+
+    pub fn failed(&self, error: CheckError) -> Error {
+        let errno = match error {
+            CheckError::Superblock(SuperblockError::NotAPool)
+            | CheckError::WrongDevice { .. }
+            | CheckError::DeviceMissing { .. } => Errno::EINVAL,
+            CheckError::Superblock(SuperblockError::Damage(_)) => Errno::EUCLEAN,
+            CheckError::Superblock(
+                SuperblockError::Version { .. } | SuperblockError::IncompatFeatures { .. },
+            ) => Errno::ENOTSUP,
+        };
+        Error::new(&self.place, errno, error.to_string())
+    }
+}

@@ -1,0 +1,662 @@
+//! Files through a whole shard, over a disk in memory that forgets what was not flushed.
+//!
+//! The simulator does this with everything; here it is only data, so that a mistake in it is found
+//! beside its cause.
+
+use super::{BLOCK, Incoming, map, truncate_in};
+use crate::attr::FileKind;
+use crate::cred::Cred;
+use crate::error::FsError;
+use crate::format_pool::{FormatOptions, format_pool};
+use crate::op::{Commit, Stability};
+use crate::open::read_pool;
+use crate::peer::ports;
+use crate::shard::{Shard, ShardConfig};
+use crate::txn::{Class, Need};
+use cairn_base::door::{Clock, Disk, Doors, Durability, Entropy, MediaError};
+use cairn_base::prng::Prng;
+use cairn_base::{Arena, BLOCK_BYTES, BlockNo, DeviceId, DmaBuf, DmaSlice, Nanos, Run};
+use cairn_format::InodeNo;
+use cairn_format::item::{FreeRunItem, InodeItem};
+use cairn_format::key::{Key, ParsedKey, RANGE_FREE_RUN};
+use cairn_reactor::{Config, Reactor};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::ops::ControlFlow;
+use std::rc::Rc;
+
+const POOL_BLOCKS: u64 = 32 << 8;
+
+struct Mem {
+    arena: Arena,
+    stable: RefCell<BTreeMap<u64, Vec<u8>>>,
+    cached: RefCell<Vec<(u64, Vec<u8>)>>,
+    writes_fail: Cell<bool>,
+    /// Turns of the reactor that a read takes.
+    read_turns: Cell<u64>,
+}
+
+#[derive(Clone)]
+struct MemDisk(Rc<Mem>);
+
+/// Lets everything else run once: completions never come at once.
+async fn a_moment() {
+    let mut waited = false;
+    std::future::poll_fn(|cx| {
+        if waited {
+            return std::task::Poll::Ready(());
+        }
+        waited = true;
+        cx.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
+}
+
+async fn moments(count: u64) {
+    for _ in 0..count {
+        a_moment().await;
+    }
+}
+
+impl MemDisk {
+    fn new() -> MemDisk {
+        MemDisk(Rc::new(Mem {
+            arena: Arena::heap(),
+            stable: RefCell::default(),
+            cached: RefCell::default(),
+            writes_fail: Cell::new(false),
+            read_turns: Cell::new(1),
+        }))
+    }
+
+    fn lose_power(&self, random: &mut Prng) {
+        for (block, bytes) in self.0.cached.take() {
+            if random.percent(50) {
+                self.0.stable.borrow_mut().insert(block, bytes);
+            }
+        }
+    }
+}
+
+impl Disk for MemDisk {
+    fn device_count(&self) -> usize {
+        1
+    }
+
+    fn device_blocks(&self, _: DeviceId) -> u64 {
+        POOL_BLOCKS
+    }
+
+    fn has_fua(&self, _: DeviceId) -> bool {
+        true
+    }
+
+    fn arena(&self) -> &Arena {
+        &self.0.arena
+    }
+
+    async fn read(&self, at: BlockNo, mut buf: DmaBuf) -> (DmaBuf, Result<(), MediaError>) {
+        moments(self.0.read_turns.get()).await;
+        let cached = self.0.cached.borrow();
+        let stable = self.0.stable.borrow();
+        for (n, out) in buf.chunks_exact_mut(BLOCK_BYTES).enumerate() {
+            let block = at.after(n as u64).raw();
+            let newest = cached.iter().rev().find(|(b, _)| *b == block).map(|(_, bytes)| bytes);
+            match newest.or(stable.get(&block)) {
+                Some(bytes) => out.copy_from_slice(bytes),
+                None => out.fill(0xdd),
+            }
+        }
+        (buf, Ok(()))
+    }
+
+    async fn write(
+        &self,
+        at: BlockNo,
+        bufs: Vec<DmaSlice>,
+        want: Durability,
+    ) -> Result<(), MediaError> {
+        a_moment().await;
+        if self.0.writes_fail.get() && want == Durability::Cached {
+            return Err(MediaError::Write(5));
+        }
+        let bytes: Vec<u8> = bufs.iter().flat_map(|slice| slice.iter().copied()).collect();
+        for (n, block) in bytes.chunks_exact(BLOCK_BYTES).enumerate() {
+            let place = at.after(n as u64).raw();
+            match want {
+                Durability::Cached => self.0.cached.borrow_mut().push((place, block.to_vec())),
+                Durability::Durable => {
+                    self.0.cached.borrow_mut().retain(|(b, _)| *b != place);
+                    self.0.stable.borrow_mut().insert(place, block.to_vec());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn flush(&self, _: DeviceId) -> Result<(), MediaError> {
+        a_moment().await;
+        self.0.stable.borrow_mut().extend(self.0.cached.take());
+        Ok(())
+    }
+
+    async fn discard(&self, _: Run) -> Result<(), MediaError> {
+        Ok(())
+    }
+}
+
+#[derive(Clone)]
+struct Ticking(Rc<Cell<i64>>);
+
+impl Clock for Ticking {
+    fn monotonic(&self) -> Nanos {
+        Nanos(self.0.get() as u64)
+    }
+
+    fn wall(&self) -> i64 {
+        self.0.set(self.0.get() + 7_000);
+        1_767_225_600_000_000_000 + self.0.get()
+    }
+}
+
+struct Fixed;
+
+impl Entropy for Fixed {
+    fn fill(&self, bytes: &mut [u8]) {
+        bytes.fill(9);
+    }
+}
+
+struct World;
+
+impl Doors for World {
+    type Disk = MemDisk;
+    type Clock = Ticking;
+    type Entropy = Fixed;
+}
+
+type TestShard = Rc<Shard<World>>;
+
+/// Runs `body` on a shard that opens the pool of `disk`.
+fn on_shard<T, F: Future<Output = T>>(
+    disk: &MemDisk,
+    clock: &Ticking,
+    body: impl FnOnce(TestShard) -> F,
+) -> T {
+    let reactor = Reactor::new(Config::default());
+    let handle = reactor.handle();
+    let mail: Rc<RefCell<Option<TestShard>>> = Rc::default();
+    let polled = Rc::clone(&mail);
+    let main = async move {
+        let image = read_pool(disk).await.expect("the pool is readable");
+        let mut seed = image.seeds(1).expect("one shard fits").remove(0);
+        let port = ports(1).remove(0);
+        let config = ShardConfig { memtable_bytes: 1 << 20, cache_bytes: 1 << 20 };
+        let doors = (Rc::new(disk.clone()), Rc::new(clock.clone()));
+        let shard = Shard::begin(&mut seed, doors.0, doors.1, handle, port, config);
+        *mail.borrow_mut() = Some(Rc::clone(&shard));
+        shard.recover(seed).await.expect("the pool opens");
+        body(shard).await
+    };
+    let mut now = Nanos(clock.0.get() as u64);
+    reactor.run_until(main, |turn| {
+        let answered = polled.borrow().as_ref().map_or(0, |shard| shard.poll_mail());
+        if !turn.ready && answered == 0 {
+            now = turn.next_timer.expect("nothing is ready and no timer is set: a deadlock").max(now);
+            clock.0.set(clock.0.get().max(now.0 as i64));
+        }
+        now
+    })
+}
+
+fn formatted() -> (MemDisk, Ticking) {
+    let (disk, clock) = (MemDisk::new(), Ticking(Rc::new(Cell::new(1))));
+    let options =
+        FormatOptions { tablets: 2, shards: 1, log_blocks: 1024, uid: 0, gid: 0 };
+    let reactor = Reactor::new(Config::default());
+    let made = reactor
+        .run_until(format_pool(&disk, &options, &Fixed, &clock), |_| Nanos(1));
+    made.expect("the pool is made");
+    (disk, clock)
+}
+
+async fn make_file(shard: &TestShard, mode: u16) -> InodeNo {
+    let tablet = InodeNo::ROOT.tablet();
+    let need = Need::new(Class::Growing, &[tablet], Need::SMALL);
+    let made = shard.transact(need, |view| {
+        let root = view.inode(InodeNo::ROOT)?;
+        let ino = view.new_inode_no(tablet)?;
+        let item = InodeItem {
+            kind: FileKind::Regular as u8,
+            nlink: 1.into(),
+            mode: mode.into(),
+            size: 0.into(),
+            uid: 7.into(),
+            special: 0.into(),
+            ..root
+        };
+        view.add_inode(ino, item);
+        Ok(ino)
+    });
+    let (ino, ticket) = made.await.expect("there is room for an inode");
+    shard.settle(ticket).await.expect("the log works");
+    ino
+}
+
+async fn write(
+    shard: &TestShard,
+    cred: Cred,
+    ino: InodeNo,
+    (offset, bytes): (u64, &[u8]),
+    stability: Stability,
+) -> Result<(), FsError> {
+    let start = (offset % BLOCK) as usize;
+    let mut data = shard.arena().alloc(start + bytes.len());
+    data.fill(0xee);
+    data[start..start + bytes.len()].copy_from_slice(bytes);
+    let ask = Incoming { cred, ino, offset, len: bytes.len() };
+    shard.write_data(&ask, data, stability).await.map(drop)
+}
+
+async fn truncate(shard: &TestShard, ino: InodeNo, size: u64) {
+    let need = Need::new(Class::Freeing, &[ino.tablet()], 80 << 10);
+    let done = shard.transact(need, |view| {
+        let mut item = view.inode_to_change(ino)?;
+        let more = truncate_in(view, ino, &mut item, size)?;
+        view.change_inode(ino, &mut item);
+        Ok(more)
+    });
+    let (more, ticket) = done.await.expect("a truncation needs no space");
+    shard.settle(ticket).await.expect("the log works");
+    if more {
+        shard.finish_truncation(ino).await.expect("the rest goes as well");
+    }
+}
+
+async fn read_all(shard: &TestShard, ino: InodeNo) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let offset = bytes.len() as u64;
+        let data = shard.read_data(&Cred::root(), ino, offset, 300_001).await;
+        let data = data.expect("everything is readable");
+        bytes.extend_from_slice(&data.buf[data.start..data.start + data.len]);
+        assert_eq!(data.eof, bytes.len() as u64 >= data.attr.size);
+        if data.eof {
+            assert_eq!(bytes.len() as u64, data.attr.size);
+            return bytes;
+        }
+    }
+}
+
+async fn commit(shard: &TestShard, ino: InodeNo) -> Result<(), FsError> {
+    Commit { cred: Cred::root(), ino, offset: 0, len: 0 }.run(shard).await.map(drop)
+}
+
+/// What must hold of a file's map, whatever happened: its counts are right, nothing is mapped behind
+/// its end, every mapped block has a checksum and no other, and no mapped block is free.
+async fn check_map(shard: &TestShard, ino: InodeNo) {
+    let found = shard.read_with(|view| {
+        let item = view.inode(ino)?;
+        let all = map::extents(view, ino, 0..1 << 20)?;
+        let sums = map::checksums(view, ino, 0..1 << 20)?;
+        let mut free = Vec::new();
+        let prefix = Key::of_range(RANGE_FREE_RUN);
+        view.scan(ino.tablet(), prefix, prefix.prefix_end(), |key, value| {
+            if let (Some(ParsedKey::FreeRun(_, start)), Ok(run)) =
+                (key.parse(), FreeRunItem::parse(value))
+            {
+                free.push(Run::new(start, run.blocks.get()));
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok((item, all, sums, free))
+    });
+    let (item, all, sums, free) = found.await.expect("the map is readable");
+    let mut covered = BTreeSet::new();
+    let mut with_sum = BTreeSet::new();
+    let mut device = BTreeSet::new();
+    for extent in &all {
+        assert!(extent.end() <= item.size.get(), "{extent:?} reaches behind {}", item.size);
+        for block in extent.first_block..extent.end_block() {
+            assert!(covered.insert(block), "block {block} is mapped twice");
+            if let Some(run) = extent.run(&(block..block + 1)) {
+                with_sum.insert(block);
+                assert!(device.insert(run.start), "{:?} is used twice", run.start);
+                assert!(!free.iter().any(|free| free.contains(run.start)), "{run:?} is free");
+            }
+        }
+    }
+    assert_eq!(item.online_blocks.get(), covered.len() as u64);
+    let summed: BTreeSet<u64> = sums
+        .iter()
+        .flat_map(|(group, sums)| {
+            (0..64).filter(|slot| sums.get(*slot).is_some()).map(move |s| group * 64 + s as u64)
+        })
+        .collect();
+    assert_eq!(summed, with_sum);
+}
+
+fn put(model: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
+    let end = offset as usize + bytes.len();
+    if model.len() < end {
+        model.resize(end, 0);
+    }
+    model[offset as usize..end].copy_from_slice(bytes);
+}
+
+#[test]
+fn a_file_reads_as_it_was_written_whatever_happens_to_it_meanwhile() {
+    for seed in 0..6 {
+        let (disk, clock) = formatted();
+        let mut random = Prng::new(seed);
+        let mut model: Vec<u8> = Vec::new();
+        let mut file = None;
+        for round in 0..4 {
+            let random_of_round = &mut random;
+            let model = &mut model;
+            file = on_shard(&disk, &clock, |shard| async move {
+                let random = random_of_round;
+                let ino = match file {
+                    Some(ino) => ino,
+                    None => make_file(&shard, 0o644).await,
+                };
+                assert!(read_all(&shard, ino).await == *model, "seed {seed}: after opening");
+                for step in 0..60 {
+                    let offset = random.below(1_200_000);
+                    let most = if random.percent(70) { 20_000 } else { 400_000 };
+                    let mut bytes = vec![0; 1 + random.below(most) as usize];
+                    random.fill(&mut bytes);
+                    match random.below(100) {
+                        0..55 => {
+                            let stability = if random.percent(70) {
+                                Stability::Unstable
+                            } else {
+                                Stability::FileSync
+                            };
+                            let piece = (offset, &bytes[..]);
+                            write(&shard, Cred::root(), ino, piece, stability)
+                                .await
+                                .expect("there is room");
+                            put(model, offset, &bytes);
+                        }
+                        55..75 => {
+                            let size = random.below(1_500_000);
+                            truncate(&shard, ino, size).await;
+                            model.resize(size as usize, 0);
+                        }
+                        75..85 => commit(&shard, ino).await.expect("the disk works"),
+                        85..92 => shard.freeze(ino.tablet()).await.expect("the disk works"),
+                        _ => {
+                            let placing = Rc::clone(&shard);
+                            let task = async move { placing.write_back_all().await.expect("there is room") };
+                            shard.gate.spawn(task).expect("the shard serves");
+                            moments(random.below(8)).await;
+                            truncate(&shard, ino, offset).await;
+                            model.resize(offset as usize, 0);
+                        }
+                    }
+                    let seen = read_all(&shard, ino).await;
+                    assert!(seen == *model, "seed {seed}, round {round}, step {step}");
+                    check_map(&shard, ino).await;
+                }
+                commit(&shard, ino).await.expect("the disk works");
+                check_map(&shard, ino).await;
+                if round % 2 == 0 {
+                    shard.stop().await.expect("the disk works");
+                }
+                Some(ino)
+            });
+            disk.lose_power(&mut random);
+        }
+    }
+}
+
+/// What a crash may leave of a file: any content a block had, any size the file had.
+#[derive(Default)]
+struct Past {
+    blocks: BTreeMap<usize, Vec<Vec<u8>>>,
+    sizes: BTreeSet<usize>,
+}
+
+fn block_of(bytes: &[u8], block: usize) -> Vec<u8> {
+    let from = (block * BLOCK_BYTES).min(bytes.len());
+    let mut out = bytes[from..bytes.len().min(from + BLOCK_BYTES)].to_vec();
+    out.resize(BLOCK_BYTES, 0);
+    out
+}
+
+impl Past {
+    fn note(&mut self, now: &[u8]) {
+        self.sizes.insert(now.len());
+        for block in 0..400 {
+            let content = block_of(now, block);
+            let known = self.blocks.entry(block).or_default();
+            if !known.contains(&content) {
+                known.push(content);
+            }
+        }
+    }
+
+    fn allows(&self, seen: &[u8]) -> Result<(), String> {
+        if !self.sizes.contains(&seen.len()) {
+            return Err(format!("size {} of {:?}", seen.len(), self.sizes));
+        }
+        for block in 0..seen.len().div_ceil(BLOCK_BYTES) {
+            let content = block_of(seen, block);
+            let keep = (seen.len() - block * BLOCK_BYTES).min(BLOCK_BYTES);
+            let fits = |old: &Vec<u8>| old[..keep] == content[..keep];
+            if !self.blocks[&block].iter().any(fits) {
+                return Err(format!("block {block} holds what nobody wrote"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_crash_leaves_blocks_and_a_size_that_were_and_no_version_twice() {
+    for seed in 100..112 {
+        let (disk, clock) = formatted();
+        let mut random = Prng::new(seed);
+        let mut past = Past::default();
+        past.note(&[]);
+        let mut versions: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+        let mut file = None;
+        for round in 0..5 {
+            let (random, past, versions) = (&mut random, &mut past, &mut versions);
+            let about = format!("seed {seed}, round {round}");
+            let random_after = &mut Prng::new(seed * 100 + round);
+            file = on_shard(&disk, &clock, |shard| async move {
+                let ino = match file {
+                    Some(ino) => ino,
+                    None => make_file(&shard, 0o644).await,
+                };
+                let mut model = read_all(&shard, ino).await;
+                past.allows(&model).unwrap_or_else(|wrong| panic!("{about}: {wrong}"));
+                check_map(&shard, ino).await;
+                *past = Past::default();
+                past.note(&model);
+                for _ in 0..10 + random.below(20) {
+                    let offset = random.below(300_000);
+                    let mut bytes = vec![0; 1 + random.below(50_000) as usize];
+                    random.fill(&mut bytes);
+                    match random.below(100) {
+                        0..60 => {
+                            let piece = (offset, &bytes[..]);
+                            put(&mut model, offset, &bytes);
+                            past.note(&model);
+                            write(&shard, Cred::root(), ino, piece, Stability::Unstable)
+                                .await
+                                .expect("there is room");
+                        }
+                        60..70 => {
+                            truncate(&shard, ino, offset).await;
+                            model.resize(offset as usize, 0);
+                            // Older contents behind the cut do not come back.
+                            past.sizes = BTreeSet::from([model.len()]);
+                            for (block, known) in &mut past.blocks {
+                                let keep = model.len().saturating_sub(block * BLOCK_BYTES);
+                                for content in known {
+                                    content[keep.min(BLOCK_BYTES)..].fill(0);
+                                }
+                            }
+                            past.note(&model);
+                        }
+                        70..75 => {
+                            commit(&shard, ino).await.expect("the disk works");
+                            *past = Past::default();
+                            past.note(&model);
+                        }
+                        75..82 => shard.freeze(ino.tablet()).await.expect("the disk works"),
+                        _ => {
+                            let placing = Rc::clone(&shard);
+                            let first = random.below(40);
+                            let blocks = first..first + random.below(40);
+                            let task = async move {
+                                placing.write_back(ino, blocks).await.expect("there is room");
+                            };
+                            shard.gate.spawn(task).expect("the shard serves");
+                            moments(random.below(12)).await;
+                        }
+                    }
+                    let data = shard.read_data(&Cred::root(), ino, 0, 1).await;
+                    let version = data.expect("readable").attr.data_version;
+                    let first = versions.entry(version).or_insert_with(|| model.clone());
+                    assert!(*first == model, "{about}: version {version} names two contents");
+                }
+                let placing = Rc::clone(&shard);
+                let task = async move {
+                    placing.write_back(ino, 0..400).await.expect("there is room");
+                };
+                shard.gate.spawn(task).expect("the shard serves");
+                moments(random.below(12)).await;
+                Some(ino)
+            });
+            disk.lose_power(random_after);
+        }
+    }
+}
+
+#[test]
+fn a_lost_write_back_is_told_once_and_leaves_the_file_as_it_was() {
+    let (disk, clock) = formatted();
+    on_shard(&disk, &clock, |shard| async move {
+        let ino = make_file(&shard, 0o644).await;
+        let old = vec![1; 100_000];
+        write(&shard, Cred::root(), ino, (0, &old), Stability::FileSync).await.expect("room");
+        let verifier = shard.write_verifier();
+        let new = vec![2; 200_000];
+        write(&shard, Cred::root(), ino, (0, &new), Stability::Unstable).await.expect("room");
+        shard.disk.0.writes_fail.set(true);
+        assert!(shard.write_back_all().await.is_err());
+        shard.disk.0.writes_fail.set(false);
+        assert_ne!(shard.write_verifier(), verifier);
+        assert!(read_all(&shard, ino).await == old);
+        assert!(matches!(commit(&shard, ino).await, Err(FsError::Media { .. })));
+        assert_eq!(commit(&shard, ino).await, Ok(()));
+        assert_eq!(shard.core.dirty.bytes(), 0);
+        write(&shard, Cred::root(), ino, (0, &new), Stability::FileSync).await.expect("room");
+        assert!(read_all(&shard, ino).await == new);
+        check_map(&shard, ino).await;
+    });
+}
+
+#[test]
+fn inline_data_moves_to_the_device_at_a_freeze_unless_the_file_is_small() {
+    let (disk, clock) = formatted();
+    on_shard(&disk, &clock, |shard| async move {
+        let (small, large) = (make_file(&shard, 0o644).await, make_file(&shard, 0o644).await);
+        for (ino, bytes) in [(small, vec![1; 2048]), (large, vec![2; 30_000])] {
+            write(&shard, Cred::root(), ino, (0, &bytes), Stability::FileSync).await.expect("room");
+        }
+        let shape = async |ino| {
+            let found = shard.read_with(|view| map::extents(view, ino, 0..100)).await;
+            let extents = found.expect("the map is readable");
+            extents.iter().map(|e| (e.inline.is_some(), e.blocks)).collect::<Vec<_>>()
+        };
+        assert_eq!(shape(large).await, [(true, 1); 8]);
+        shard.freeze(large.tablet()).await.expect("the disk works");
+        assert_eq!(shape(small).await, [(true, 1)]);
+        assert_eq!(shape(large).await, [(false, 8)]);
+        for (ino, bytes) in [(small, vec![1; 2048]), (large, vec![2; 30_000])] {
+            assert!(read_all(&shard, ino).await == bytes);
+            check_map(&shard, ino).await;
+        }
+    });
+}
+
+#[test]
+fn two_writers_of_one_block_both_get_their_bytes_in() {
+    let (disk, clock) = formatted();
+    on_shard(&disk, &clock, |shard| async move {
+        let ino = make_file(&shard, 0o644).await;
+        let mut model = vec![1; 100_000];
+        write(&shard, Cred::root(), ino, (0, &model), Stability::FileSync).await.expect("room");
+        // So slow that a block read for one writer is placed by another meanwhile.
+        shard.disk.0.read_turns.set(30);
+        for turn in 0..20 {
+            let writers = (0..8).map(|n| {
+                let (shard, stability) = (Rc::clone(&shard), [Stability::Unstable, Stability::FileSync]);
+                async move {
+                    moments(n).await;
+                    let piece = (4096 * turn + 100 * n, &[(turn * 8 + n) as u8; 50][..]);
+                    write(&shard, Cred::root(), ino, piece, stability[n as usize % 2]).await
+                }
+            });
+            for wrote in super::join::join(8, writers).await {
+                wrote.expect("room");
+            }
+            for n in 0..8 {
+                put(&mut model, 4096 * turn + 100 * n, &[(turn * 8 + n) as u8; 50]);
+            }
+        }
+        assert!(read_all(&shard, ino).await == model);
+        commit(&shard, ino).await.expect("the disk works");
+        assert!(read_all(&shard, ino).await == model);
+        check_map(&shard, ino).await;
+    });
+}
+
+#[test]
+fn a_write_needs_the_right_and_takes_the_set_id_bits_off() {
+    let (disk, clock) = formatted();
+    on_shard(&disk, &clock, |shard| async move {
+        let ino = make_file(&shard, 0o4756).await;
+        let piece = (0, &b"bytes"[..]);
+        let stranger = Cred::user(8, 8, &[]);
+        let group = Cred::user(8, 0, &[]);
+        let refused = write(&shard, group, ino, piece, Stability::Unstable).await;
+        assert_eq!(refused, Err(FsError::Access));
+        write(&shard, Cred::root(), ino, piece, Stability::Unstable).await.expect("root may");
+        let mode = async || {
+            let data = shard.read_data(&Cred::root(), ino, 0, 10).await;
+            data.expect("readable").attr.mode
+        };
+        assert_eq!(mode().await, 0o4756);
+        write(&shard, stranger, ino, piece, Stability::Unstable).await.expect("others may");
+        assert_eq!(mode().await, 0o756);
+        let end = write(&shard, Cred::root(), ino, (i64::MAX as u64, b"x"), Stability::Unstable);
+        assert_eq!(end.await, Err(FsError::TooBig));
+    });
+}
+
+#[test]
+fn a_damaged_block_is_never_returned() {
+    let (disk, clock) = formatted();
+    on_shard(&disk, &clock, |shard| async move {
+        let ino = make_file(&shard, 0o644).await;
+        let bytes = vec![3; 100_000];
+        write(&shard, Cred::root(), ino, (0, &bytes), Stability::FileSync).await.expect("room");
+        let found = shard.read_with(|view| map::extents(view, ino, 5..6)).await;
+        let at = found.expect("mapped")[0].run(&(5..6)).expect("on the device").start;
+        if let Some(block) = shard.disk.0.stable.borrow_mut().get_mut(&at.raw()) {
+            block[17] ^= 1;
+        }
+        let read = shard.read_data(&Cred::root(), ino, 0, 100_000).await;
+        assert!(matches!(read, Err(FsError::Corrupt { block, .. }) if block == at));
+        let beside = shard.read_data(&Cred::root(), ino, 24_576, 1000).await;
+        assert!(beside.is_ok(), "the blocks beside it are good");
+    });
+}
