@@ -32,13 +32,12 @@ where
         .enable_all()
         .build()
         .map_err(|error| Error::io(object(), &error))?;
-    let outcome = runtime.block_on(async {
+    runtime.block_on(async {
         let client =
             Client::connect(&socket).await.map_err(|error| Error::client(object(), error))?;
         tokio::select! {
             outcome = ask(client) => outcome,
             _ = tokio::signal::ctrl_c() => Err(Error::new(object(), Errno::EINTR, "interrupted")),
         }
-    });
-    outcome
+    })
 }

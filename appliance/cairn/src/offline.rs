@@ -2,7 +2,7 @@
 
 use crate::exit::Error;
 use cairn_check::CheckError;
-use cairn_daemon::{Claim, Mode, Offline, Place};
+use cairn_daemon::{Claim, Mode, Offline, Place, patiently};
 use cairn_format::superblock::SuperblockError;
 use nix::errno::Errno;
 
@@ -17,7 +17,7 @@ impl ReadPool {
     /// `EBUSY` when it is being served.
     pub fn open(place: &Place) -> Result<ReadPool, Error> {
         let failed = |failure| Error::failure(place, failure);
-        let claim = Claim::take(place.devices(), Mode::ReadOnly).map_err(failed)?;
+        let claim = patiently(|| Claim::take(place.devices(), Mode::ReadOnly)).map_err(failed)?;
         let offline = Offline::new(claim.devices()).map_err(failed)?;
         Ok(ReadPool { place: place.clone(), offline, _claim: claim })
     }

@@ -1,6 +1,8 @@
 //! The command line as scripts see it: help, exit codes, error lines, records, and a daemon from
 //! its first use to its end. What files do is tested elsewhere.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
+
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;

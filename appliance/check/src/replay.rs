@@ -72,10 +72,8 @@ fn slot_block(tablet: TabletId, slot: u64) -> BlockNo {
 async fn read_slots<K: Disk>(disk: &K, superblock: &Superblock, findings: &Findings) -> Vec<Slot> {
     let count = 2 * u64::from(superblock.tablets.get());
     let all = Run::new(BlockNo::new(DeviceId(0), ROOTS_START), count);
-    let bytes = match media::read_all(disk, all).await {
-        Ok(bytes) => Some(bytes),
-        Err(_) => None, // one bad block among them: each is read by itself below
-    };
+    // Where one block among them is bad, each is read by itself below.
+    let bytes = media::read_all(disk, all).await.ok();
     let mut slots = Vec::with_capacity(count as usize);
     for index in 0..count {
         let (tablet, slot) = (TabletId((index / 2) as u16), index % 2);
@@ -120,12 +118,12 @@ fn sections<'a>(
 }
 
 /// The roots that are in records, by tablet.
-fn roots_in_logs(superblock: &Superblock, logs: &[Log]) -> BTreeMap<TabletId, Vec<Box<RootBody>>> {
-    let mut roots: BTreeMap<TabletId, Vec<Box<RootBody>>> = BTreeMap::new();
+fn roots_in_logs(superblock: &Superblock, logs: &[Log]) -> BTreeMap<TabletId, Vec<RootBody>> {
+    let mut roots: BTreeMap<TabletId, Vec<RootBody>> = BTreeMap::new();
     for log in logs {
         for (_, section) in sections(superblock, log) {
             if let Some(root) = section.root {
-                roots.entry(section.tablet).or_default().push(Box::new(*root));
+                roots.entry(section.tablet).or_default().push(*root);
             }
         }
     }
@@ -136,7 +134,7 @@ fn choose_root(
     superblock: &Superblock,
     id: TabletId,
     pair: &[Slot],
-    records: &[Box<RootBody>],
+    records: &[RootBody],
     findings: &Findings,
 ) -> TabletState {
     let mut newest: Option<Box<RootBody>> = None;
@@ -160,7 +158,7 @@ fn choose_root(
             }
         }
     }
-    records.iter().for_each(|body| consider(body));
+    records.iter().for_each(consider);
     if newest.is_none() {
         findings.note("root", Object::Tablet(id), "has no root");
     }

@@ -13,6 +13,7 @@ mod error;
 mod format;
 mod frontend;
 mod offline;
+mod patience;
 mod pin;
 mod place;
 mod ready;
@@ -28,6 +29,7 @@ pub use config::{Config, FirstUse, NFS_DEFAULT, SERVE_SOCKET_DEFAULT, parse_size
 pub use error::{Failure, errno_of};
 pub use format::{FormatRequest, Formatted, format};
 pub use offline::Offline;
+pub use patience::patiently;
 pub use place::{Claim, DevicePath, DeviceRole, Place};
 pub use ready::Ready;
 pub use run::run;

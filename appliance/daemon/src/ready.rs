@@ -17,7 +17,8 @@ pub struct Ready {
 
 impl Ready {
     /// Shell commands that list, fill and read the root directory, and ask the daemon how it is.
-    pub fn commands(&self) -> Vec<String> {
+    /// `program` is how the user called us.
+    pub fn commands(&self, program: &str) -> Vec<String> {
         let host = match self.nfs.ip() {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED) => "127.0.0.1".to_owned(),
             IpAddr::V6(Ipv6Addr::UNSPECIFIED) => "[::1]".to_owned(),
@@ -29,9 +30,9 @@ impl Ready {
         let socket = quoted(&self.socket.display().to_string());
         vec![
             format!("nfs-ls 'nfs://{host}/?{ports}'"),
-            format!("nfs-cp README.md 'nfs://{host}//README.md?{ports}'"),
-            format!("nfs-cat 'nfs://{host}//README.md?{ports}'"),
-            format!("cairn status --socket {socket}"),
+            format!("nfs-cp /etc/hostname 'nfs://{host}//hostname?{ports}'"),
+            format!("nfs-cat 'nfs://{host}//hostname?{ports}'"),
+            format!("{} status --socket {socket}", quoted(program)),
         ]
     }
 }
@@ -56,8 +57,8 @@ mod tests {
             socket: "it's/control.sock".into(),
             shards: 1,
         };
-        let commands = ready.commands();
+        let commands = ready.commands("target/release/cairn");
         assert_eq!(commands[0], "nfs-ls 'nfs://127.0.0.1/?nfsport=40001&mountport=40001'");
-        assert_eq!(commands[3], r"cairn status --socket 'it'\''s/control.sock'");
+        assert_eq!(commands[3], r"target/release/cairn status --socket 'it'\''s/control.sock'");
     }
 }

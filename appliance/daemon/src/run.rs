@@ -12,6 +12,7 @@ use crate::config::{Config, FirstUse};
 use crate::error::{Failure, open_failure};
 use crate::format::make_embedded;
 use crate::offline::Offline;
+use crate::patience::patiently;
 use crate::pin::Cores;
 use crate::place::{Claim, Place, embedded_exists};
 use crate::ready::Ready;
@@ -21,7 +22,7 @@ use cairn_base::Arena;
 use cairn_base::dma_buf::{Backing, HugePages};
 use cairn_base::ring::RingWaker;
 use cairn_control::{Caller, ControlSocket, bridge};
-use cairn_engine::open::{ShardSeed, read_pool};
+use cairn_engine::open::{ShardSeed, read_and_divide};
 use cairn_engine::{ShardConfig, ports};
 use cairn_net::listener::Listener;
 use cairn_nvme::Mode;
@@ -38,9 +39,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 /// nothing.
 const ARENA_BYTES_PER_SHARD: usize = 768 << 20;
 
-/// The whole of an orderly end. Past it the process exits all the same: nothing that was promised
+/// The orderly end of the shards; control calls had two seconds before. Past it the process exits all the same: nothing that was promised
 /// is lost by that.
-const SHUTDOWN_MAX: Duration = Duration::from_secs(8);
+const SHUTDOWN_MAX: Duration = Duration::from_secs(7);
 
 /// Serves until a signal. `ready` is called once, when clients may come.
 pub fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
@@ -51,7 +52,7 @@ pub fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
     runtime.block_on(async {
         // From here on a signal is an orderly end, also while the pool recovers.
         let stop = stop_signal().map_err(|e| Failure::io("cannot catch signals", &e))?;
-        let reserved = Reserved::port(config.nfs)?;
+        let reserved = patiently(|| Reserved::port(config.nfs))?;
         let claim = Arc::new(claim(&config)?);
         let cores = Cores::allowed()
             .map_err(|errno| Failure::new(errno, "cannot see which cores are ours"))?;
@@ -94,7 +95,7 @@ fn claim(config: &Config) -> Result<Claim, Failure> {
             let (claim, _) = make_embedded(dir, size, None, config.shards.unwrap_or(1))?;
             Ok(claim)
         }
-        (place, _) => Claim::take(place.devices(), Mode::ReadWrite),
+        (place, _) => patiently(|| Claim::take(place.devices(), Mode::ReadWrite)),
     }
 }
 
@@ -103,8 +104,8 @@ fn read_seeds(claim: &Claim, shards: u16) -> Result<Vec<ShardSeed>, Failure> {
         tracing::warn!("{} has no direct I/O: the page cache stands in between", path.display());
     }
     let offline = Offline::new(claim.devices())?;
-    let image = offline.run(read_pool(&**offline.disk())).map_err(|e| open_failure(&e))?;
-    image.seeds(shards).map_err(|error| open_failure(&error))
+    let divided = offline.run(read_and_divide(&**offline.disk(), shards));
+    divided.map_err(|error| open_failure(&error))
 }
 
 /// The port, held from before the pool is touched until every shard listens on it: whoever has it

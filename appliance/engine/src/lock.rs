@@ -4,7 +4,7 @@
 //! is served. Local operations hold no locks; they wait, in *gather*, until an inode they want to
 //! change is free. Reading is always allowed.
 
-use cairn_base::hash::Map;
+use cairn_base::hash::{Map, Set};
 use cairn_format::{InodeNo, OpId};
 use cairn_reactor::WaitList;
 use std::cell::RefCell;
@@ -12,6 +12,9 @@ use std::cell::RefCell;
 #[derive(Default)]
 pub struct Locks {
     held: RefCell<Map<InodeNo, OpId>>,
+    /// Directories that have a name here by a committed operation, and whose own tablet has not
+    /// applied its part yet: the name waits to be seen until the inode is there.
+    unborn: RefCell<Set<InodeNo>>,
     released: WaitList,
 }
 
@@ -33,8 +36,23 @@ impl Locks {
             .await;
     }
 
+    /// Waits until nothing stands in the way of `ino`.
     pub async fn free(&self, ino: InodeNo, me: Option<OpId>) {
-        self.released.until(|| (!self.is_held(ino, me)).then_some(())).await;
+        let waits = || self.is_held(ino, me) || self.is_unborn(ino);
+        self.released.until(|| (!waits()).then_some(())).await;
+    }
+
+    pub fn is_unborn(&self, ino: InodeNo) -> bool {
+        self.unborn.borrow().contains(&ino)
+    }
+
+    pub fn expect_birth(&self, ino: InodeNo) {
+        self.unborn.borrow_mut().insert(ino);
+    }
+
+    pub fn born(&self, ino: InodeNo) {
+        self.unborn.borrow_mut().remove(&ino);
+        self.released.wake_all();
     }
 
     pub fn release(&self, me: OpId) {

@@ -35,7 +35,7 @@ pub enum Stepped {
 }
 
 /// Simulated time that one awaited thing may take: a device is never slower than this.
-pub const PATIENCE: Nanos = Nanos::from_secs(300);
+pub const PATIENCE: Nanos = Nanos::from_secs(60);
 
 struct Core {
     /// Takes in mail; returns how much there was.
@@ -105,7 +105,7 @@ impl Machine {
                 return Ok(output);
             }
             if self.clock.now() > deadline {
-                return Err(Halt::Stuck("no answer in five minutes"));
+                return Err(Halt::Stuck("no answer in a minute"));
             }
             if self.step()? == Stepped::Nowhere {
                 return Err(Halt::Stuck("nothing is under way"));

@@ -1,5 +1,7 @@
 //! Client, socket, service and bridge together, with a thread in the place of a shard.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
+
 use cairn_control::proto::{self, stat_request::Target};
 use cairn_control::request::{ControlReply, ControlRequest, Pool, Position};
 use cairn_control::{Client, ClientError, ControlSocket, bridge, serve};

@@ -26,11 +26,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cairn-sim", &["cairn-engine", "cairn-check", "cairn-nfs", "cairn-control"]),
     ("cairn-daemon", &["cairn-check", "cairn-nfs", "cairn-control", "cairn-nvme"]),
     ("cairn", &["cairn-daemon"]),
+    // Sees the product from outside only: its binary and its protocols.
+    ("cairn-accept", &[]),
     ("xtask", &[]),
 ];
 
 /// (package, what its tests use beyond its arrows). Each needs a reason beside it.
-const DEV_ARROWS: &[(&str, &str)] = &[];
+const DEV_ARROWS: &[(&str, &str)] = &[
+    // The NFS server is tested over the real engine on simulated devices.
+    ("cairn-nfs", "cairn-sim"),
+];
 
 /// Crates that bring a runtime and threads of their own, and the only packages that may use them:
 /// the control plane lives on its own thread, the shards never do.

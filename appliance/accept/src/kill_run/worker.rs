@@ -156,10 +156,15 @@ impl<'r> Worker<'r> {
     }
 
     fn make_dirs(&mut self, at: &RemotePath) -> Result<(), Stop> {
-        for made in self.tree.make_dirs(&at.0)? {
-            let made = RemotePath(made);
-            self.ledger().put(&made, Entry::Dir)?;
-            self.recent.push(made);
+        self.tree.make_dirs(&at.0)?;
+        // All of them are there now; an earlier try, cut off by a kill, may have made some.
+        let ends = at.0.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
+        for end in ends.chain([at.0.len()]).filter(|end| *end > 0) {
+            let dir = RemotePath(at.0[..end].to_vec());
+            if self.ledger().get(&dir).is_none() {
+                self.ledger().put(&dir, Entry::Dir)?;
+                self.recent.push(dir);
+            }
         }
         Ok(())
     }

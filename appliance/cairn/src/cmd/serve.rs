@@ -73,6 +73,9 @@ struct ReadyRecord {
 /// The one thing a daemon writes to stdout. Whoever started it may not be reading: that is no
 /// reason to stop serving.
 pub fn announce(ready: &Ready, json: bool) {
+    let called = std::env::args_os().next().unwrap_or_else(|| "cairn".into());
+    let program = called.to_string_lossy();
+    let commands = ready.commands(&program);
     let mut text = if json {
         let record = ReadyRecord {
             event: "ready",
@@ -80,7 +83,7 @@ pub fn announce(ready: &Ready, json: bool) {
             nfs_port: ready.nfs.port(),
             socket: ready.socket.display().to_string(),
             shards: ready.shards,
-            commands: ready.commands(),
+            commands,
         };
         serde_json::to_string(&record).unwrap_or_default()
     } else {
@@ -90,7 +93,7 @@ pub fn announce(ready: &Ready, json: bool) {
             ready.socket.display(),
             ready.shards
         );
-        let commands = ready.commands().into_iter().map(|command| format!("  {command}"));
+        let commands = commands.into_iter().map(|command| format!("  {command}"));
         std::iter::once(first).chain(commands).collect::<Vec<_>>().join("\n")
     };
     text.push('\n');

@@ -16,7 +16,7 @@ use std::path::PathBuf;
                   and never reformatted. Exports its root directory as / over NFS version 3, \
                   read-write, to this machine only; NFS, MOUNT and port mapper answer on the one \
                   port. Prints `ready` when it serves. SIGTERM or SIGINT ends it in order.",
-    after_help = "Examples:\n  cairn up\n  cairn up --dir /srv/archive --size 2T --nfs 0.0.0.0:2049\n  \
+    after_help = "Examples:\n  cairn up\n  cairn up --dir /srv/archive --size 2T --nfs 127.0.0.1:12049\n  \
                   cairn up --nfs 127.0.0.1:0          any free port; `ready` says which"
 )]
 pub struct Up {

@@ -8,6 +8,10 @@ use cairn_format::record::BatchHeader;
 use cairn_format::superblock::ROLE_META;
 use cairn_format::tablet_root::{RootBody, Totals, TreeRef};
 
+type TweakTotals = fn(usize, &mut Totals);
+type TweakRoot = fn(&mut RootBody, bool);
+type TweakHeader = fn(u16, usize, &mut BatchHeader);
+
 fn found(what: &str, kind: &str, object: &str, detail: &str, mutate: impl FnOnce(&mut Pool)) {
     found_on(DeviceId(0), what, [kind, object, detail], mutate);
 }
@@ -29,7 +33,7 @@ fn found_on(
 
 #[test]
 fn totals_are_counted() {
-    let cases: [(&str, fn(usize, &mut Totals)); 8] = [
+    let cases: [(&str, TweakTotals); 8] = [
         ("inodes", |_, totals| totals.inodes += 1),
         ("orphans", |_, totals| totals.orphans += 1),
         ("pending", |_, totals| totals.pending += 1),
@@ -46,11 +50,11 @@ fn totals_are_counted() {
 
 #[test]
 fn a_root_names_what_is_there() {
-    let roots: [(&str, &str, &str, &str, fn(&mut RootBody, bool)); 12] = [
+    let roots: [(&str, &str, &str, &str, TweakRoot); 12] = [
         ("items", "tree", "tablet 2 fs tree", "items", |body, _| body.fs.items += 1),
         ("nodes", "tree", "tablet 2 fs tree", "nodes", |body, _| body.fs.nodes += 1),
         ("level", "node", "tablet 2 fs tree", "level", |body, _| body.fs.level += 1),
-        ("place", "node", "tablet 2 fs tree", "claims", |body, _| body.fs.root.block -= 4),
+        ("place", "node", "tablet 2 fs tree", "hash", |body, _| body.fs.root.block -= 4),
         ("hash", "node", "tablet 2 fs tree", "hash", |body, _| body.fs.root.hash += 1),
         ("generation", "node", "tablet 2 fs tree", "generation", |body, _| {
             body.fs.root.generation += 1;
@@ -129,7 +133,7 @@ fn nodes_are_of_their_tablet_their_generation_and_their_range() {
 
 #[test]
 fn batches_follow_each_other_and_their_marks_make_sense() {
-    let cases: [(&str, &str, fn(u16, usize, &mut BatchHeader)); 9] = [
+    let cases: [(&str, &str, TweakHeader); 9] = [
         ("position", "is gone", |_, index, header| {
             if index == 2 {
                 header.position += 64;

@@ -19,7 +19,7 @@ use cairn_base::{Arena, BLOCK_BYTES, BlockNo, DeviceId, DmaBuf, DmaSlice, Nanos,
 use cairn_format::InodeNo;
 use cairn_format::item::{FreeRunItem, InodeItem};
 use cairn_format::key::{Key, ParsedKey, RANGE_FREE_RUN};
-use cairn_reactor::{Config, Reactor};
+use cairn_reactor::{Config, Handle, Reactor};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -33,32 +33,13 @@ struct Mem {
     stable: RefCell<BTreeMap<u64, Vec<u8>>>,
     cached: RefCell<Vec<(u64, Vec<u8>)>>,
     writes_fail: Cell<bool>,
-    /// Turns of the reactor that a read takes.
-    read_turns: Cell<u64>,
+    read_us: Cell<u64>,
+    /// Of the shard that uses it now; before there is one, nothing takes time.
+    handle: RefCell<Option<Handle>>,
 }
 
 #[derive(Clone)]
 struct MemDisk(Rc<Mem>);
-
-/// Lets everything else run once: completions never come at once.
-async fn a_moment() {
-    let mut waited = false;
-    std::future::poll_fn(|cx| {
-        if waited {
-            return std::task::Poll::Ready(());
-        }
-        waited = true;
-        cx.waker().wake_by_ref();
-        std::task::Poll::Pending
-    })
-    .await;
-}
-
-async fn moments(count: u64) {
-    for _ in 0..count {
-        a_moment().await;
-    }
-}
 
 impl MemDisk {
     fn new() -> MemDisk {
@@ -67,8 +48,16 @@ impl MemDisk {
             stable: RefCell::default(),
             cached: RefCell::default(),
             writes_fail: Cell::new(false),
-            read_turns: Cell::new(1),
+            read_us: Cell::new(1),
+            handle: RefCell::default(),
         }))
+    }
+
+    async fn wait(&self, us: u64) {
+        let handle = self.0.handle.borrow().clone();
+        if let Some(handle) = handle {
+            handle.sleep(Nanos(us * 1000)).await;
+        }
     }
 
     fn lose_power(&self, random: &mut Prng) {
@@ -98,7 +87,7 @@ impl Disk for MemDisk {
     }
 
     async fn read(&self, at: BlockNo, mut buf: DmaBuf) -> (DmaBuf, Result<(), MediaError>) {
-        moments(self.0.read_turns.get()).await;
+        self.wait(self.0.read_us.get()).await;
         let cached = self.0.cached.borrow();
         let stable = self.0.stable.borrow();
         for (n, out) in buf.chunks_exact_mut(BLOCK_BYTES).enumerate() {
@@ -118,7 +107,7 @@ impl Disk for MemDisk {
         bufs: Vec<DmaSlice>,
         want: Durability,
     ) -> Result<(), MediaError> {
-        a_moment().await;
+        self.wait(1).await;
         if self.0.writes_fail.get() && want == Durability::Cached {
             return Err(MediaError::Write(5));
         }
@@ -137,7 +126,7 @@ impl Disk for MemDisk {
     }
 
     async fn flush(&self, _: DeviceId) -> Result<(), MediaError> {
-        a_moment().await;
+        self.wait(1).await;
         self.0.stable.borrow_mut().extend(self.0.cached.take());
         Ok(())
     }
@@ -189,6 +178,7 @@ fn on_shard<T, F: Future<Output = T>>(
     let handle = reactor.handle();
     let mail: Rc<RefCell<Option<TestShard>>> = Rc::default();
     let polled = Rc::clone(&mail);
+    *disk.0.handle.borrow_mut() = Some(handle.clone());
     let main = async move {
         let image = read_pool(disk).await.expect("the pool is readable");
         let mut seed = image.seeds(1).expect("one shard fits").remove(0);
@@ -204,7 +194,8 @@ fn on_shard<T, F: Future<Output = T>>(
     reactor.run_until(main, |turn| {
         let answered = polled.borrow().as_ref().map_or(0, |shard| shard.poll_mail());
         if !turn.ready && answered == 0 {
-            now = turn.next_timer.expect("nothing is ready and no timer is set: a deadlock").max(now);
+            now =
+                turn.next_timer.expect("nothing is ready and no timer is set: a deadlock").max(now);
             clock.0.set(clock.0.get().max(now.0 as i64));
         }
         now
@@ -213,11 +204,9 @@ fn on_shard<T, F: Future<Output = T>>(
 
 fn formatted() -> (MemDisk, Ticking) {
     let (disk, clock) = (MemDisk::new(), Ticking(Rc::new(Cell::new(1))));
-    let options =
-        FormatOptions { tablets: 2, shards: 1, log_blocks: 1024, uid: 0, gid: 0 };
+    let options = FormatOptions { tablets: 2, shards: 1, log_blocks: 1024, uid: 0, gid: 0 };
     let reactor = Reactor::new(Config::default());
-    let made = reactor
-        .run_until(format_pool(&disk, &options, &Fixed, &clock), |_| Nanos(1));
+    let made = reactor.run_until(format_pool(&disk, &options, &Fixed, &clock), |_| Nanos(1));
     made.expect("the pool is made");
     (disk, clock)
 }
@@ -390,11 +379,21 @@ fn a_file_reads_as_it_was_written_whatever_happens_to_it_meanwhile() {
                         85..92 => shard.freeze(ino.tablet()).await.expect("the disk works"),
                         _ => {
                             let placing = Rc::clone(&shard);
-                            let task = async move { placing.write_back_all().await.expect("there is room") };
+                            let task = async move {
+                                placing.write_back_all().await.expect("there is room")
+                            };
                             shard.gate.spawn(task).expect("the shard serves");
-                            moments(random.below(8)).await;
-                            truncate(&shard, ino, offset).await;
-                            model.resize(offset as usize, 0);
+                            shard.disk.wait(random.below(8)).await;
+                            if random.percent(50) {
+                                truncate(&shard, ino, offset).await;
+                                model.resize(offset as usize, 0);
+                            } else {
+                                let piece = (offset, &bytes[..]);
+                                write(&shard, Cred::root(), ino, piece, Stability::Unstable)
+                                    .await
+                                    .expect("there is room");
+                                put(model, offset, &bytes);
+                            }
                         }
                     }
                     let seen = read_all(&shard, ino).await;
@@ -518,7 +517,7 @@ fn a_crash_leaves_blocks_and_a_size_that_were_and_no_version_twice() {
                                 placing.write_back(ino, blocks).await.expect("there is room");
                             };
                             shard.gate.spawn(task).expect("the shard serves");
-                            moments(random.below(12)).await;
+                            shard.disk.wait(random.below(12)).await;
                         }
                     }
                     let data = shard.read_data(&Cred::root(), ino, 0, 1).await;
@@ -531,7 +530,7 @@ fn a_crash_leaves_blocks_and_a_size_that_were_and_no_version_twice() {
                     placing.write_back(ino, 0..400).await.expect("there is room");
                 };
                 shard.gate.spawn(task).expect("the shard serves");
-                moments(random.below(12)).await;
+                shard.disk.wait(random.below(12)).await;
                 Some(ino)
             });
             disk.lose_power(random_after);
@@ -595,12 +594,13 @@ fn two_writers_of_one_block_both_get_their_bytes_in() {
         let mut model = vec![1; 100_000];
         write(&shard, Cred::root(), ino, (0, &model), Stability::FileSync).await.expect("room");
         // So slow that a block read for one writer is placed by another meanwhile.
-        shard.disk.0.read_turns.set(30);
+        shard.disk.0.read_us.set(30);
         for turn in 0..20 {
             let writers = (0..8).map(|n| {
-                let (shard, stability) = (Rc::clone(&shard), [Stability::Unstable, Stability::FileSync]);
+                let (shard, stability) =
+                    (Rc::clone(&shard), [Stability::Unstable, Stability::FileSync]);
                 async move {
-                    moments(n).await;
+                    shard.disk.wait(n).await;
                     let piece = (4096 * turn + 100 * n, &[(turn * 8 + n) as u8; 50][..]);
                     write(&shard, Cred::root(), ino, piece, stability[n as usize % 2]).await
                 }
@@ -659,4 +659,59 @@ fn a_damaged_block_is_never_returned() {
         let beside = shard.read_data(&Cred::root(), ino, 24_576, 1000).await;
         assert!(beside.is_ok(), "the blocks beside it are good");
     });
+}
+
+#[test]
+fn a_block_that_is_replaced_while_it_is_read_for_a_write_is_read_again() {
+    let (disk, clock) = formatted();
+    on_shard(&disk, &clock, |shard| async move {
+        let ino = make_file(&shard, 0o644).await;
+        let (old, new) = (vec![1; 102_400], vec![2; 102_400]);
+        write(&shard, Cred::root(), ino, (0, &old), Stability::FileSync).await.expect("room");
+        shard.disk.0.read_us.set(30);
+        let (first, second) = (Rc::clone(&shard), Rc::clone(&shard));
+        let small = async move {
+            write(&first, Cred::root(), ino, (10_000, &[3; 50]), Stability::Unstable).await
+        };
+        let large = async move {
+            second.disk.wait(3).await;
+            write(&second, Cred::root(), ino, (0, &new), Stability::FileSync).await
+        };
+        let both: [std::pin::Pin<Box<dyn Future<Output = _>>>; 2] =
+            [Box::pin(small), Box::pin(large)];
+        for wrote in super::join::join(2, both).await {
+            wrote.expect("room");
+        }
+        let mut model = vec![2; 102_400];
+        put(&mut model, 10_000, &[3; 50]);
+        assert!(read_all(&shard, ino).await == model);
+    });
+}
+
+#[test]
+fn a_truncation_during_a_write_back_cuts_what_was_on_its_way() {
+    for delay in 0..16 {
+        let (disk, clock) = formatted();
+        on_shard(&disk, &clock, |shard| async move {
+            let ino = make_file(&shard, 0o644).await;
+            let bytes = vec![1; 100_000];
+            write(&shard, Cred::root(), ino, (0, &bytes), Stability::Unstable).await.expect("room");
+            let placing = Rc::clone(&shard);
+            let placed = shard
+                .gate
+                .spawn_with(async move { placing.write_back(ino, 0..100).await.map(drop) });
+            shard.disk.wait(delay).await;
+            truncate(&shard, ino, 50_000).await;
+            placed.expect("the shard serves").await.expect("room");
+            check_map(&shard, ino).await;
+            truncate(&shard, ino, 100_000).await;
+            let mut model = vec![1; 50_000];
+            model.resize(100_000, 0);
+            assert!(read_all(&shard, ino).await == model, "after {delay} us");
+            commit(&shard, ino).await.expect("the disk works");
+            assert!(read_all(&shard, ino).await == model, "after {delay} us");
+            check_map(&shard, ino).await;
+            assert_eq!(shard.core.dirty.bytes(), 0);
+        });
+    }
 }

@@ -177,7 +177,7 @@ impl<D: Doors> Shard<D> {
                 Flying { flight, placed }
             })
             .collect();
-        let early = true;
+        let early = planted(Sabotage::RecordBeforeData);
         if !early {
             self.write_pages(&pages).await?;
         }

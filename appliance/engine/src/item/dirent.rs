@@ -32,6 +32,9 @@ impl View<'_> {
         let Some(value) = self.get(tablet, &key)? else { return Ok(None) };
         let item = LookupItem::parse(&value).map_err(|damage| self.damaged(tablet, damage))?;
         let child = InodeNo::from_raw(item.child.get()).expect("parse refuses inode 0");
+        if self.core.locks.is_unborn(child) {
+            return Err(Stop::Locked(child));
+        }
         let kind = FileKind::parse(item.kind).expect("parse checked the kind");
         Ok(Some(Entry { child, kind, position: EntryPosition(item.position.get()) }))
     }

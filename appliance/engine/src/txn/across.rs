@@ -16,6 +16,7 @@
 
 use crate::error::FsError;
 use crate::item::Entry;
+use crate::log::Ticket;
 use crate::peer::{Answer, Ask, mismatch};
 use crate::sabotage::{Sabotage, planted};
 use crate::shard::Shard;
@@ -138,6 +139,7 @@ impl<D: Doors> Shard<D> {
                 if !there.is_empty() {
                     put_pending(view, home, op, &there);
                 }
+                newborn(&there).for_each(|ino| self.core.locks.expect_birth(ino));
                 Ok((there, result))
             })
             .await;
@@ -148,11 +150,25 @@ impl<D: Doors> Shard<D> {
         drop(permit);
         // In doubt when this fails: the shard has stopped, and the others keep their locks until the
         // next open decides.
+        let expected: Vec<InodeNo> = newborn(&there).collect();
+        let applied = self.settle_and_apply(op, home, ticket, there, slots).await;
+        expected.into_iter().for_each(|ino| self.core.locks.born(ino));
+        applied?;
+        Ok(result)
+    }
+
+    async fn settle_and_apply(
+        self: &Rc<Self>,
+        op: OpId,
+        home: TabletId,
+        ticket: Ticket,
+        there: Vec<PartChange>,
+        slots: Slots,
+    ) -> Result<(), FsError> {
         self.settle(ticket).await?;
         self.release(op);
         self.core.counters.across_commits.add(1);
-        self.apply_everywhere(op, home, there, slots).await?;
-        Ok(result)
+        self.apply_everywhere(op, home, there, slots).await
     }
 
     async fn prepare_all(
@@ -431,6 +447,14 @@ impl<D: Doors> Shard<D> {
         let matching = self.core.tablets().filter(|tablet| test(&tablet.totals.get()));
         matching.map(|tablet| tablet.id).collect()
     }
+}
+
+/// Directories that other shards are to make.
+fn newborn(parts: &[PartChange]) -> impl Iterator<Item = InodeNo> + '_ {
+    parts.iter().filter_map(|part| match part {
+        PartChange::NewDirectory { ino, .. } => Some(*ino),
+        _ => None,
+    })
 }
 
 fn put_pending(view: &mut View<'_>, home: TabletId, op: OpId, there: &[PartChange]) {

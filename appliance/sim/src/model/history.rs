@@ -403,6 +403,9 @@ impl World {
     fn replay_without(&self, lost: impl Fn(RequestId) -> bool) -> Option<Tree> {
         let mut tree = self.base.clone();
         for placed in self.order.iter().filter(|placed| !lost(placed.id)) {
+            if placed.answered && placed.outcome.is_err() {
+                continue; // a refusal may rest on what was lost: it promised nothing to last
+            }
             let fate = if placed.answered { Fate::Answered } else { Fate::Unanswered };
             let outcome = play(&mut tree, placed.id, &placed.act, fate);
             if placed.answered && outcome != placed.outcome {

@@ -160,3 +160,12 @@ fn what_was_answered_after_an_unanswered_request_pins_it() {
     assert!(history.is_idle());
     assert!(say(&mut history, 5, create(0, "b"), made(10)).is_err(), "b is there for certain");
 }
+
+#[test]
+fn a_refusal_does_not_pin_what_it_rested_on() {
+    let mut history = History::default();
+    history.ask(RequestId(1), &create(0, "a"));
+    let refused = Answer::Refused(FsError::Exists);
+    say(&mut history, 2, create(0, "a"), refused).expect("the first is there, not yet durable");
+    history.settle_crash(&seen(&[])).expect("it was lost, as nothing promised it");
+}
