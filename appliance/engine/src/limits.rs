@@ -3,7 +3,7 @@
 
 /// Node allocations, filters included, are multiples of this many blocks, so that the space for
 /// nodes can never splinter into pieces too small for one.
-pub const NODE_UNIT: u64 = cairn_format::node::NODE_BLOCKS as u64;
+pub const NODE_UNIT: u64 = cairn_format::node::NODE_BLOCKS;
 
 /// A tablet with more log trees than this folds its oldest one.
 pub const LOG_TREES_FOLD: usize = 4;
@@ -11,7 +11,7 @@ pub const LOG_TREES_FOLD: usize = 4;
 /// room for 12.
 pub const LOG_TREES_STOP: usize = 10;
 
-/// Leaves of the fs tree that one fold step may rewrite. With the path above them a step writes at
+/// Most leaves of the fs tree that one fold step may rewrite. With the path above them a step writes at
 /// most `FOLD_STEP_NODES` nodes; the reserve of each tablet holds that many.
 pub const FOLD_STEP_LEAVES: usize = 16;
 pub const FOLD_STEP_NODES: u64 = 64;

@@ -465,12 +465,18 @@ impl<D: Doors> Shard<D> {
         Ok(())
     }
 
-    /// The moment the old epoch ends.
+    /// The moment the old epoch ends: the first durable write of the new superblock. The second
+    /// copy follows at once, so that no slot is left from which the old epoch could be taken for the
+    /// newest if the other one rots.
     async fn begin_epoch(&self, mut superblock: Box<Superblock>) -> Result<(), OpenError> {
         superblock.seq_ceiling = self.log.ceiling().0.into();
-        for index in 0..superblock.device_count {
-            superblock.device_index = index;
-            write_superblock(&*self.disk, &mut superblock).await?;
+        for _both_slots in 0..2 {
+            // Device 0 decides which epoch it is, so it comes last.
+            for index in (0..superblock.device_count).rev() {
+                superblock.device_index = index;
+                write_superblock(&*self.disk, &mut superblock).await?;
+            }
+            superblock.generation = (superblock.generation.get() + 1).into();
         }
         Ok(())
     }

@@ -138,11 +138,36 @@ impl<D: Doors> Shard<D> {
     /// Takes in mail and starts what it asks for. Gives how many letters there were.
     pub fn poll_mail(self: &Rc<Self>) -> usize {
         self.peers.post.poll(|from, ask, replier| {
+            if self.gate.is_closed() {
+                // This shard has ended; its peers are about to.
+                replier.reply(self.refuse(&ask));
+                return;
+            }
             let shard = Rc::clone(self);
             let from = ShardId(from as u16);
             let served = self.gate.spawn(async move { shard.serve(from, ask, replier).await });
-            assert!(served.is_ok(), "the gate outlives the polling of mail");
+            assert!(served.is_ok(), "the gate was open a moment ago");
         })
+    }
+
+    fn refuse(&self, ask: &Ask) -> Answer {
+        let stopped = FsError::Stopped;
+        match ask {
+            Ask::Op(_) => Answer::Op(Err(stopped)),
+            Ask::Prepare { .. } => Answer::Fact(Err(stopped)),
+            Ask::Apply { .. }
+            | Ask::Abandon { .. }
+            | Ask::Forget { .. }
+            | Ask::LockRenames { .. }
+            | Ask::UnlockRenames { .. }
+            | Ask::Recovered
+            | Ask::Applied => Answer::Done(Err(stopped)),
+            Ask::ParentOf(_) => Answer::Parent(Err(stopped)),
+            Ask::Zone { .. } | Ask::ReturnZones => Answer::Zone(Err(stopped)),
+            Ask::Stable(_) => Answer::Stable(Seq(0)),
+            Ask::Walk { .. } => Answer::Walk(Err(stopped)),
+            Ask::Status => Answer::Status(Box::new(self.status_here())),
+        }
     }
 
     async fn serve(self: Rc<Self>, from: ShardId, ask: Ask, replier: Replier<Ask, Answer>) {

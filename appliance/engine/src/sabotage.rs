@@ -69,5 +69,5 @@ pub(crate) fn planted_every(bug: Sabotage, n: u64) -> bool {
         return false;
     }
     TURN.set(TURN.get() + 1);
-    TURN.get() % n == 0
+    TURN.get().is_multiple_of(n)
 }

@@ -78,6 +78,7 @@ impl<'a> Run<'a> {
         if self.scenario.rot > 0 {
             self.rot().map_err(|what| format!("with rot: {what}"))?;
         }
+        self.crash();
         self.report.digest = self.world.digest.value();
         self.report.commands = self.world.media.borrow().commands();
         self.report.checked_reads = self.history.checked_reads();
@@ -86,7 +87,7 @@ impl<'a> Run<'a> {
 
     fn round(&mut self) -> Result<(), String> {
         if self.prng.percent(85) {
-            let cut = self.draw_cut(10);
+            let cut = self.draw_cut(9);
             self.log.say(|| format!("the power will go: {cut:?}"));
             self.world.media.borrow_mut().set_cut(Some(cut));
         }
@@ -100,7 +101,7 @@ impl<'a> Run<'a> {
 
     /// Ends the boot here, however far it came, and looks at what the next one finds.
     pub(crate) fn crash_and_compare(&mut self) -> Result<(), String> {
-        self.world.crash();
+        self.crash();
         self.report.cuts += 1;
         self.report.faults += self.faults_fired();
         self.world.media.borrow_mut().faults = Faults::default();
@@ -117,6 +118,13 @@ impl<'a> Run<'a> {
         let indexes = check::indexes::check(&mut self.world, &seen);
         indexes.map_err(|halt| Stop::from(halt).into_text())??;
         self.checks().map_err(Stop::into_text)
+    }
+
+    fn crash(&mut self) {
+        for shard in self.world.shards() {
+            self.report.counters.add(&shard.core.counters.values());
+        }
+        self.world.crash();
     }
 
     pub(crate) fn plant_fault(&mut self) {
@@ -140,7 +148,7 @@ impl<'a> Run<'a> {
         // Long enough for the logs to carry their last mark: rot in what was acknowledged shows.
         let idled = self.world.machine().idle(Nanos::from_secs(2));
         idled.map_err(|halt| format!("{halt:?}"))?;
-        self.world.crash();
+        self.crash();
         let written = self.world.media.borrow().written();
         for _ in 0..self.scenario.rot {
             let block = written[self.prng.below(written.len() as u64) as usize];

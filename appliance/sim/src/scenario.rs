@@ -13,6 +13,7 @@ use crate::fault::Lasting;
 use crate::run::Run;
 use crate::world::WorldConfig;
 use cairn_base::prng::Prng;
+use cairn_engine::counters::CounterValues;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
@@ -50,6 +51,8 @@ pub struct Report {
     pub commands: u64,
     pub checked_reads: u64,
     pub faults: u64,
+    /// What the engine counted, over all boots.
+    pub counters: CounterValues,
 }
 
 impl Scenario {
@@ -79,8 +82,8 @@ impl Scenario {
             world,
             shards_max: 1 + prng.below(3) as usize,
             clients: 1 + prng.below(4) as usize,
-            rounds: 2 + prng.below(3) as usize,
-            requests: 40 + prng.below(160) as u32,
+            rounds: 1 + (1 << prng.below(4)) + prng.below(3) as usize,
+            requests: 20 + prng.below(180) as u32,
             fault,
             rot: if prng.percent(30) { 1 + prng.below(3) as usize } else { 0 },
         }

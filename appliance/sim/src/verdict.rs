@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    Passed(Report),
+    Passed(Box<Report>),
     Failed(String),
 }
 
@@ -33,7 +33,7 @@ pub fn keep_panics_quiet() {
 pub fn judge(scenario: &Scenario, log: &Log) -> Verdict {
     PANIC.set(None);
     match catch_unwind(AssertUnwindSafe(|| scenario.run(log))) {
-        Ok(Ok(report)) => Verdict::Passed(report),
+        Ok(Ok(report)) => Verdict::Passed(Box::new(report)),
         Ok(Err(what)) => Verdict::Failed(what),
         Err(_) => {
             let what = PANIC.take().unwrap_or_else(|| "a panic without a message".into());

@@ -213,7 +213,7 @@ fn put_run(
         version: 0,
     };
     let mut key = Key::extent(ino, first);
-    if first % EXTENT_BLOCKS_MAX != 0
+    if !first.is_multiple_of(EXTENT_BLOCKS_MAX)
         && let Some(before) = extents(view, ino, first - 1..first)?.pop()
         && before.head.flags == 0
         && before.run(&(before.first_block..first)).is_some_and(|run| run.end() == start)

@@ -1,10 +1,11 @@
 //! File data: what is buffered, where the rest lies, and how one becomes the other.
 //!
-//! A write lands in its file's overlay (`overlay.rs`, `write.rs`) and is placed later: on the device,
+//! A write lands in its file's overlay (`overlay.rs`, `buffered.rs`, `write.rs`) and is placed later: on the device,
 //! or inside the log as inline extents (`write_back.rs`), which move to the device when their
 //! memtable freezes (`spill.rs`). `map.rs` is the extent map, `read.rs` puts overlay and map together
 //! and verifies every block, `truncate.rs` takes data away.
 
+mod buffered;
 mod join;
 mod map;
 mod overlay;

@@ -1,305 +1,26 @@
-//! Buffered writes: what clients were told is written and the trees do not know yet.
+//! Who has buffered writes: what clients were told is written and the trees do not know yet.
 //!
-//! A file with buffered writes has an overlay of whole-block pages. Reading, GETATTR and the archive
-//! verbs look at the overlay first, so nobody sees the difference. A page shares the buffer that the
-//! write came in; nothing is copied to get it to the device.
+//! A file with buffered writes has an overlay. Reading, GETATTR and the archive verbs look at it
+//! first, so nobody sees the difference. It is dropped when it has nothing to say: when nothing is
+//! dirty and no loss waits to be told to a COMMIT.
 //!
-//! A page has three marks. `version` counts its contents: write-back removes a page only when it has
-//! placed the content that is still there. `born` names the page itself: what was in flight when a
-//! truncation dropped or cut a page must not be linked behind it. `since` is the version of the
-//! oldest write that is in no record yet: a COMMIT waits for pages whose `since` is below the
-//! versions it found, not for writes that came later.
+//! A shard counts its dirty bytes, makes writers wait above a budget, and keeps its dirty files in
+//! the order in which they became so.
 //!
-//! *Size.* While pages are dirty the overlay knows the file's size; after a crash the size must be
-//! one the file once had. So it also keeps the sizes it passed on the way, the least one of each
-//! block, and a record that links part of the pages carries the least of them that covers what it
-//! links.
-//!
-//! *Data version.* The version shown while pages are dirty is above the item's, and goes into the
-//! item only with the last dirty page: a version somebody saw never stands for other bytes after a
-//! crash.
-//!
-//! *Space.* The promise covers a block for every page, beyond those whose present content is in
-//! flight: they have their block reserved already.
-//!
-//! Not here: when and where pages are placed (`write_back.rs`), what a truncation does to the trees
-//! (`truncate.rs`).
+//! Not here: what a file's overlay holds (`buffered.rs`), when and where it is placed
+//! (`write_back.rs`).
 
-use super::BLOCK;
+use super::buffered::Buffered;
 use crate::attr::{Attr, Time};
 use crate::error::FsError;
 use crate::limits::DIRTY_BYTES_MAX;
-use crate::space::Promise;
 use cairn_base::hash::Map;
-use cairn_base::{Arena, BLOCK_BYTES, DmaBuf, DmaSlice, Nanos};
+use cairn_base::{Arena, Nanos};
 use cairn_format::InodeNo;
 use cairn_reactor::{Semaphore, WaitList};
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::{Deref, Range};
+use std::collections::BTreeSet;
 use std::rc::Rc;
-
-/// One block inside a shared buffer.
-#[derive(Clone)]
-pub struct PageData {
-    buf: Rc<DmaBuf>,
-    at: usize,
-}
-
-impl PageData {
-    pub fn new(buf: &Rc<DmaBuf>, at: usize) -> PageData {
-        assert!(at + BLOCK_BYTES <= buf.len(), "a page lies in its buffer");
-        PageData { buf: Rc::clone(buf), at }
-    }
-
-    /// Does `other` follow in the same buffer?
-    fn continues_in(&self, other: &PageData) -> bool {
-        Rc::ptr_eq(&self.buf, &other.buf) && self.at + BLOCK_BYTES == other.at
-    }
-
-    /// The pages as slices, neighbours in one buffer joined.
-    pub fn slices<'a>(pages: impl IntoIterator<Item = &'a PageData>) -> Vec<DmaSlice> {
-        let mut slices = Vec::new();
-        let mut open: Option<(&PageData, &PageData)> = None;
-        let close = |open: Option<(&PageData, &PageData)>, slices: &mut Vec<DmaSlice>| {
-            if let Some((first, last)) = open {
-                slices.push(DmaSlice::of(&first.buf, first.at..last.at + BLOCK_BYTES));
-            }
-        };
-        for page in pages {
-            open = match open {
-                Some((first, last)) if last.continues_in(page) => Some((first, page)),
-                other => {
-                    close(other, &mut slices);
-                    Some((page, page))
-                }
-            };
-        }
-        close(open, &mut slices);
-        slices
-    }
-}
-
-impl Deref for PageData {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.buf[self.at..self.at + BLOCK_BYTES]
-    }
-}
-
-struct Page {
-    data: PageData,
-    version: u64,
-    born: u64,
-    since: u64,
-    /// The version that is on its way to the device.
-    flight: Option<u64>,
-}
-
-/// A page's content at one moment, to be placed.
-#[derive(Clone)]
-pub struct Flight {
-    pub block: u64,
-    pub data: PageData,
-    /// Bytes of it that lie inside the file.
-    pub len: u64,
-    version: u64,
-    born: u64,
-}
-
-impl Flight {
-    /// Where its bytes end in the file.
-    pub fn end(&self) -> u64 {
-        self.block * BLOCK + self.len
-    }
-}
-
-/// What one file has buffered.
-#[derive(Default)]
-pub struct Buffered {
-    pages: BTreeMap<u64, Page>,
-    versions: u64,
-    /// Counts while pages are dirty.
-    pub size: u64,
-    /// Sizes the file had meanwhile, by the block they end in.
-    sizes: BTreeMap<u64, u64>,
-    /// `None` when somebody has set the time since the last write.
-    pub mtime: Option<i64>,
-    pub ctime: i64,
-    pub data_version: u64,
-    pub promise: Option<Promise>,
-    failed: Option<FsError>,
-    losses: u64,
-}
-
-impl Buffered {
-    pub fn is_clean(&self) -> bool {
-        self.pages.is_empty()
-    }
-
-    pub fn page(&self, block: u64) -> Option<&PageData> {
-        self.pages.get(&block).map(|page| &page.data)
-    }
-
-    pub fn pages(&self, range: Range<u64>) -> impl Iterator<Item = (u64, &PageData)> {
-        self.pages.range(range).map(|(block, page)| (*block, &page.data))
-    }
-
-    /// The versions that exist now are below this.
-    pub fn versions_end(&self) -> u64 {
-        self.versions + 1
-    }
-
-    /// New content for a block.
-    pub fn put(&mut self, block: u64, data: PageData) {
-        self.versions += 1;
-        let version = self.versions;
-        match self.pages.get_mut(&block) {
-            Some(page) => {
-                page.data = data;
-                page.version = version;
-            }
-            None => {
-                let page = Page { data, version, born: version, since: version, flight: None };
-                self.pages.insert(block, page);
-            }
-        }
-    }
-
-    /// A write ended at `end`; the file had `size` bytes before.
-    pub fn grow(&mut self, size: u64, end: u64) {
-        self.size = size.max(end);
-        if end > size {
-            self.sizes.entry(end / BLOCK).or_insert(end);
-        }
-    }
-
-    /// Takes over space for new content and gives back what is more than needed.
-    pub fn add_promise(&mut self, promise: Promise) {
-        match &mut self.promise {
-            Some(held) => held.absorb(promise),
-            None => self.promise = Some(promise),
-        }
-        self.shrink_promise();
-    }
-
-    pub fn shrink_promise(&mut self) {
-        let covered = |page: &&Page| page.flight == Some(page.version);
-        let needed = self.pages.len() - self.pages.values().filter(covered).count();
-        if let Some(promise) = &mut self.promise {
-            promise.shrink(needed as u64);
-        }
-    }
-
-    /// Pages of `range` that hold a write older than `stop`.
-    pub fn count(&self, range: &Range<u64>, stop: u64) -> usize {
-        self.pages.range(range.clone()).filter(|(_, page)| page.since < stop).count()
-    }
-
-    /// The present content of those pages, at most `most` of them.
-    pub fn select(&self, range: &Range<u64>, stop: u64, most: usize) -> Vec<Flight> {
-        let due = self.pages.range(range.clone()).filter(|(_, page)| page.since < stop);
-        let flight = |(block, page): (&u64, &Page)| Flight {
-            block: *block,
-            data: page.data.clone(),
-            len: (self.size - block * BLOCK).min(BLOCK),
-            version: page.version,
-            born: page.born,
-        };
-        due.take(most).map(flight).collect()
-    }
-
-    /// The same, and their blocks are reserved from now on.
-    pub fn launch(&mut self, range: &Range<u64>, stop: u64, most: usize) -> Vec<Flight> {
-        let flights = self.select(range, stop, most);
-        for flight in &flights {
-            if let Some(page) = self.pages.get_mut(&flight.block) {
-                page.flight = Some(flight.version);
-            }
-        }
-        self.shrink_promise();
-        flights
-    }
-
-    /// Does the page still exist that `flight` is a content of?
-    pub fn is_current(&self, flight: &Flight) -> bool {
-        self.pages.get(&flight.block).is_some_and(|page| page.born == flight.born)
-    }
-
-    /// Would nothing be dirty any more once `flights`, all of them current, are linked?
-    pub fn ends_with(&self, flights: &[&Flight]) -> bool {
-        let present =
-            |f: &&&Flight| self.pages.get(&f.block).is_some_and(|p| p.version == f.version);
-        flights.iter().filter(present).count() == self.pages.len()
-    }
-
-    /// The least size the file had that covers `end`.
-    pub fn size_covering(&self, end: u64) -> u64 {
-        let end = end.min(self.size);
-        let passed = self.sizes.range(end / BLOCK..).map(|(_, size)| *size);
-        passed.into_iter().find(|size| *size >= end).unwrap_or(self.size)
-    }
-
-    /// `flights` are linked, all of them current, by a record that carries `size`.
-    pub fn land(&mut self, flights: &[&Flight], size: u64) {
-        for flight in flights {
-            let Some(page) = self.pages.get_mut(&flight.block) else { continue };
-            if page.version == flight.version {
-                self.pages.remove(&flight.block);
-            } else {
-                page.since = flight.version + 1;
-                page.flight = None;
-            }
-        }
-        self.sizes.retain(|_, passed| *passed > size);
-        self.end_if_clean();
-    }
-
-    /// The file ends at `size` now, and may have ended nowhere else after a crash.
-    pub fn cut(&mut self, size: u64, arena: &Arena) {
-        self.size = size;
-        self.sizes.clear();
-        self.pages.split_off(&size.div_ceil(BLOCK));
-        let keep = (size % BLOCK) as usize;
-        if keep > 0
-            && let Some(page) = self.pages.get_mut(&(size / BLOCK))
-        {
-            let mut buf = arena.alloc_zeroed(BLOCK_BYTES);
-            buf[..keep].copy_from_slice(&page.data[..keep]);
-            self.versions += 1;
-            page.data = PageData::new(&Rc::new(buf), 0);
-            page.version = self.versions;
-            page.born = self.versions;
-            page.flight = None;
-        }
-        self.end_if_clean();
-        self.shrink_promise();
-    }
-
-    /// Everything buffered is gone.
-    pub fn lose(&mut self, error: FsError) {
-        self.clear();
-        self.failed = Some(error);
-        self.losses += 1;
-    }
-
-    pub fn clear(&mut self) {
-        self.pages.clear();
-        self.sizes.clear();
-        self.end_if_clean();
-    }
-
-    /// A clean file's facts are the item's.
-    fn end_if_clean(&mut self) {
-        if self.pages.is_empty() {
-            self.mtime = None;
-            self.ctime = i64::MIN;
-            self.size = 0;
-            self.promise = None;
-        }
-    }
-}
 
 /// The buffered writes of one file.
 pub struct Overlay {
@@ -322,7 +43,7 @@ impl Overlay {
             dirty: dirty.clone(),
             counted: Cell::new(0),
             queued: Cell::new(None),
-            state: RefCell::new(Buffered { ctime: i64::MIN, ..Buffered::default() }),
+            state: RefCell::default(),
         }
     }
 
@@ -333,7 +54,7 @@ impl Overlay {
     /// Changes what is buffered and keeps the shard's sums in step.
     pub fn change<R>(&self, body: impl FnOnce(&mut Buffered, &Arena) -> R) -> R {
         let result = body(&mut self.state.borrow_mut(), &self.arena);
-        let bytes = self.state.borrow().pages.len() * BLOCK_BYTES;
+        let bytes = self.state.borrow().bytes();
         self.dirty.recount(self.counted.replace(bytes), bytes);
         if bytes == 0 {
             self.dirty.requeue(self.ino, &self.queued, None);
@@ -356,18 +77,17 @@ impl Overlay {
 
     /// How often buffered data was lost, and why the last time.
     pub fn losses(&self) -> (u64, Option<FsError>) {
-        let state = self.state.borrow();
-        (state.losses, state.failed)
+        self.state.borrow().losses()
     }
 
     /// What the next COMMIT has to answer.
     pub fn take_failure(&self) -> Option<FsError> {
-        self.state.borrow_mut().failed.take()
+        self.state.borrow_mut().take_failure()
     }
 
     fn is_idle(&self) -> bool {
         let state = self.state.borrow();
-        state.is_clean() && state.failed.is_none()
+        state.is_clean() && state.losses().1.is_none()
     }
 }
 
@@ -420,13 +140,6 @@ impl Overlays {
         let gone = self.files.borrow_mut().remove(&ino);
         if let Some(overlay) = gone {
             overlay.change(|state, _| state.clear());
-        }
-    }
-
-    /// Somebody has set the file's mtime: an older write must not set it back.
-    pub fn forget_mtime(&self, ino: InodeNo) {
-        if let Some(overlay) = self.get(ino) {
-            overlay.change(|state, _| state.mtime = None);
         }
     }
 
@@ -503,92 +216,12 @@ impl Dirty {
 
 #[cfg(test)]
 mod tests {
+    use super::super::buffered::PageData;
     use super::*;
+    use cairn_base::BLOCK_BYTES;
 
-    const ALL: Range<u64> = 0..u64::MAX;
-
-    fn page(tag: u8) -> PageData {
-        let mut buf = Arena::heap().alloc(BLOCK_BYTES);
-        buf.fill(tag);
-        PageData::new(&Rc::new(buf), 0)
-    }
-
-    fn written(blocks: Range<u64>) -> Buffered {
-        let mut state = Buffered::default();
-        for block in blocks {
-            state.put(block, page(1));
-            state.grow(state.size, (block + 1) * BLOCK);
-        }
-        state
-    }
-
-    fn all<'a>(flights: &'a [Flight]) -> Vec<&'a Flight> {
-        flights.iter().collect()
-    }
-
-    #[test]
-    fn a_page_written_again_in_flight_stays_dirty() {
-        let mut state = written(0..2);
-        let stop = state.versions_end();
-        let flights = state.launch(&ALL, stop, 8);
-        state.put(1, page(2));
-        assert!(flights.iter().all(|flight| state.is_current(flight)));
-        assert!(!state.ends_with(&all(&flights)));
-        state.land(&all(&flights), 2 * BLOCK);
-        assert_eq!(
-            state.pages(ALL).map(|(block, data)| (block, data[0])).collect::<Vec<_>>(),
-            [(1, 2)]
-        );
-        assert_eq!(state.count(&ALL, stop), 0, "what was asked for is placed");
-        assert_eq!(state.count(&ALL, state.versions_end()), 1);
-    }
-
-    #[test]
-    fn a_page_written_again_before_its_flight_still_holds_the_older_write() {
-        let mut state = written(0..1);
-        let stop = state.versions_end();
-        state.put(0, page(2));
-        assert_eq!(state.count(&ALL, stop), 1);
-    }
-
-    #[test]
-    fn what_a_truncation_cut_is_not_linked_by_an_older_flight() {
-        let mut state = written(0..3);
-        let flights = state.launch(&ALL, state.versions_end(), 8);
-        state.cut(BLOCK + 100, &Arena::heap());
-        let current: Vec<u64> =
-            flights.iter().filter(|f| state.is_current(f)).map(|f| f.block).collect();
-        assert_eq!(current, [0], "page 1 was cut, page 2 dropped");
-        let tail = state.page(1).expect("the cut page is kept");
-        assert!(tail[..100].iter().all(|&b| b == 1) && tail[100..].iter().all(|&b| b == 0));
-        assert_eq!(state.size, BLOCK + 100);
-    }
-
-    #[test]
-    fn a_partial_record_carries_a_size_the_file_once_had() {
-        let mut state = Buffered::default();
-        for (block, end) in [(0, 1_000), (0, 3_000), (1, 8_000), (2, 10_000)] {
-            state.put(block, page(1));
-            state.grow(state.size, end);
-        }
-        assert_eq!(state.size_covering(4096), 8_000);
-        assert_eq!(state.size_covering(8_192), 10_000);
-        assert_eq!(state.size_covering(500), 1_000);
-        assert_eq!(state.size_covering(20_000), 10_000);
-        let flights = state.select(&(0..1), state.versions_end(), 8);
-        state.land(&all(&flights), 8_000);
-        assert_eq!(state.size_covering(0), 10_000);
-    }
-
-    #[test]
-    fn neighbours_in_one_buffer_are_one_slice() {
-        let buf = Rc::new(Arena::heap().alloc(3 * BLOCK_BYTES));
-        let data: Vec<PageData> = (0..3).map(|n| PageData::new(&buf, n * BLOCK_BYTES)).collect();
-        let lens = |slices: Vec<DmaSlice>| slices.iter().map(|s| s.len()).collect::<Vec<_>>();
-        assert_eq!(lens(PageData::slices(&data)), [3 * BLOCK_BYTES]);
-        let mixed = [data[0].clone(), data[2].clone(), page(1)];
-        assert_eq!(lens(PageData::slices(&mixed)), [BLOCK_BYTES; 3]);
-        assert!(PageData::slices(&[]).is_empty());
+    fn page() -> PageData {
+        PageData::new(&Rc::new(Arena::heap().alloc(BLOCK_BYTES)), 0)
     }
 
     #[test]
@@ -599,7 +232,7 @@ mod tests {
         for (turn, &ino) in inos.iter().enumerate() {
             let make = || Overlay::new(ino, &Arena::heap(), &dirty);
             let overlay = overlays.get_or_make(ino, make);
-            overlay.change(|state, _| state.put(0, page(1)));
+            overlay.change(|state, _| state.put(0, page()));
             overlay.enqueue(Nanos(turn as u64));
             overlay.enqueue(Nanos(9));
         }

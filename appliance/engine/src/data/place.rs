@@ -5,9 +5,9 @@
 //! them. What a reservation holds and no record takes goes back by itself.
 
 use super::BLOCK;
+use super::buffered::PageData;
 use super::join::join;
 use super::map::{Content, NewExtent};
-use super::overlay::PageData;
 use crate::error::FsError;
 use crate::limits::EXTENT_BLOCKS_MAX;
 use crate::shard::Shard;
@@ -83,9 +83,11 @@ impl<D: Doors> Shard<D> {
         tablet: &Rc<Tablet>,
         want: u64,
     ) -> Result<Reservation, FsError> {
+        tablet.space.mature(|ticket| self.may_reuse(ticket));
         let mut held = tablet.space.reserve_data(want);
         while held.blocks() < want {
             self.more_space(tablet, Purpose::Data).await?;
+            tablet.space.mature(|ticket| self.may_reuse(ticket));
             held.absorb(tablet.space.reserve_data(want - held.blocks()));
         }
         Ok(held)

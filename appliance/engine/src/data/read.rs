@@ -13,9 +13,9 @@
 //! Bad data is never returned: a block whose CRC-32C is wrong or missing fails the read and says
 //! which device block it was. Times of access are not kept.
 
+use super::buffered::PageData;
 use super::join::join;
 use super::map::{self, MappedExtent};
-use super::overlay::PageData;
 use super::{BLOCK, blocks_of};
 use crate::access;
 use crate::attr::{FileKind, Rights};

@@ -9,8 +9,8 @@
 //! the rest stays inline and is as correct there. It runs while memory is short, so its records ask
 //! for none: they make the memtable smaller.
 
+use super::buffered::PageData;
 use super::map::{self, NewExtent};
-use super::overlay::PageData;
 use super::place::{Placed, addresses, extents_of, runs_of};
 use crate::error::FsError;
 use crate::limits::INLINE_FILE_BYTES_MAX;

@@ -715,3 +715,33 @@ fn a_truncation_during_a_write_back_cuts_what_was_on_its_way() {
         });
     }
 }
+
+#[test]
+fn a_full_pool_refuses_writes_keeps_what_it_took_and_recovers_by_truncation() {
+    let (disk, clock) = formatted();
+    on_shard(&disk, &clock, |shard| async move {
+        let ino = make_file(&shard, 0o644).await;
+        let bytes = vec![5; 500_000];
+        let mut model = Vec::new();
+        let refused = loop {
+            let piece = (model.len() as u64, &bytes[..]);
+            match write(&shard, Cred::root(), ino, piece, Stability::Unstable).await {
+                Ok(()) => model.extend_from_slice(&bytes),
+                Err(error) => break error,
+            }
+            assert!(model.len() < POOL_BLOCKS as usize * BLOCK_BYTES, "the pool is not that large");
+        };
+        assert_eq!(refused, FsError::NoSpace);
+        assert!(model.len() > 8 << 20, "most of the pool is for data: {}", model.len());
+        commit(&shard, ino).await.expect("what was taken has its place");
+        assert!(read_all(&shard, ino).await == model);
+        check_map(&shard, ino).await;
+        truncate(&shard, ino, 100_000).await;
+        let piece = (100_000, &bytes[..]);
+        write(&shard, Cred::root(), ino, piece, Stability::FileSync).await.expect("room again");
+        model.truncate(100_000);
+        model.extend_from_slice(&bytes);
+        assert!(read_all(&shard, ino).await == model);
+        check_map(&shard, ino).await;
+    });
+}

@@ -8,7 +8,7 @@
 //! gone (`finish_truncation`).
 //!
 //! Buffered pages go when the stretch that truncates ends. What was on its way to the device at that
-//! moment is not linked any more (`overlay.rs`).
+//! moment is not linked any more (`buffered.rs`).
 //!
 //! Deleting needs no space but its records': callers take `Class::Freeing` permits with
 //! `REMOVE_STEP_BYTES` in them for each step.

@@ -17,8 +17,9 @@
 //! When a write takes the set-id bits off, that is logged with the stretch itself: it does not wait
 //! for the data.
 
+use super::buffered::PageData;
 use super::map;
-use super::overlay::{Overlay, PageData};
+use super::overlay::Overlay;
 use super::read::OldBlock;
 use super::{BLOCK, blocks_of};
 use crate::access;

@@ -18,7 +18,8 @@
 //! The background (`run_write_back`) comes to each file some seconds after its first dirty page, and
 //! at once when much is dirty. Nobody waits for it unless the budget is spent.
 
-use super::overlay::{Buffered, Flight, Overlay};
+use super::buffered::{Buffered, Flight};
+use super::overlay::Overlay;
 use super::place::{Placed, addresses, extents_of, runs_of};
 use super::{join, map};
 use crate::error::FsError;

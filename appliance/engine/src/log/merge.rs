@@ -24,7 +24,7 @@ use cairn_base::Run;
 use cairn_base::door::{Disk, Doors};
 use cairn_format::TabletId;
 use cairn_format::key::Key;
-use cairn_format::node::NODE_BLOCKS;
+use cairn_format::node::{NODE_BLOCKS, NODE_BYTES};
 use cairn_format::tablet_root::LogTreeEntry;
 use std::rc::Rc;
 
@@ -41,8 +41,8 @@ impl<D: Doors> Shard<D> {
         };
         let reservation = self.reserve_nodes(&tablet, FOLD_STEP_NODES * NODE_UNIT).await?;
         let mut places = NodePlaces::new(reservation.runs().iter().copied());
-        let bounds =
-            FoldBounds { leaves_touched: FOLD_STEP_LEAVES, leaves_written: FOLD_STEP_LEAVES };
+        let leaves = self.fold_step_leaves();
+        let bounds = FoldBounds { leaves_touched: leaves, leaves_written: leaves };
         let fold = Fold {
             disk: &*self.disk,
             arena: self.disk.arena(),
@@ -88,6 +88,12 @@ impl<D: Doors> Shard<D> {
         }
         self.pace.wake_all();
         Ok(step.next.is_none())
+    }
+
+    /// Leaves of one step: a small part of the memtable budget, so that a freeze that is due never
+    /// waits for more than that.
+    fn fold_step_leaves(&self) -> usize {
+        (self.config.memtable_bytes / NODE_BYTES / 64).clamp(2, FOLD_STEP_LEAVES)
     }
 
     /// Every block of a log tree: its nodes, its filter, its spare.

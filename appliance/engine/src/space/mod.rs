@@ -2,13 +2,13 @@
 //! used again.
 
 mod acquire;
+mod free;
 mod reads;
 mod runs;
-mod space;
 mod zones;
 
 pub use acquire::SPACE_TABLET;
+pub use free::{Promise, Reservation, Space};
 pub use reads::Reads;
 pub use runs::RunSet;
-pub use space::{Promise, Reservation, Space};
 pub use zones::{find_wholly_free, zone_piece};

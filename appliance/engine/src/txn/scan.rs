@@ -11,6 +11,9 @@ use std::collections::btree_map;
 use std::iter::Peekable;
 use std::ops::{Bound, ControlFlow};
 
+/// A key with a copy of its value.
+pub type OwnedItem = (Key, Box<[u8]>);
+
 enum Source<'s> {
     Edits(Peekable<btree_map::Range<'s, (TabletId, Key), super::view::PendingEdit>>),
     Table(Peekable<btree_map::Range<'s, Key, Entry>>),
@@ -104,12 +107,7 @@ impl View<'_> {
     }
 
     /// The first item of `from..end`.
-    pub fn first(
-        &self,
-        tablet: TabletId,
-        from: Key,
-        end: Key,
-    ) -> Result<Option<(Key, Box<[u8]>)>, Stop> {
+    pub fn first(&self, tablet: TabletId, from: Key, end: Key) -> Result<Option<OwnedItem>, Stop> {
         let mut found = None;
         self.scan(tablet, from, end, |key, value| {
             found = Some((key, value.into()));
