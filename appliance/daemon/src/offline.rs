@@ -8,7 +8,7 @@ use cairn_base::Arena;
 use cairn_base::door::Clock;
 use cairn_base::ring::Ring;
 use cairn_nvme::{Devices, FileDisk};
-use cairn_reactor::{Config, Reactor};
+use cairn_reactor::{Config, Handle, Reactor};
 use std::future::Future;
 use std::rc::Rc;
 
@@ -32,6 +32,10 @@ impl Offline {
 
     pub fn disk(&self) -> &Rc<FileDisk> {
         &self.disk
+    }
+
+    pub fn handle(&self) -> Handle {
+        self.reactor.handle()
     }
 
     pub fn clock(&self) -> &SystemClock {

@@ -19,6 +19,7 @@ use cairn_base::ring::{Ring, RingWaker};
 use cairn_base::{Arena, Nanos};
 use cairn_control::{Bridge, answer};
 use cairn_engine::open::ShardSeed;
+use cairn_engine::sabotage::{self, Sabotage};
 use cairn_engine::{FsError, Mail, Shard, ShardConfig};
 use cairn_net::listener::{Listener, Sharing};
 use cairn_nfs::{NfsConfig, NfsServer};
@@ -63,8 +64,21 @@ pub enum News {
     Ended,
 }
 
+/// Plants the bug that `CAIRN_SABOTAGE` names, so that a test can show that it would be seen.
+fn plant_sabotage() {
+    let Ok(name) = std::env::var("CAIRN_SABOTAGE") else { return };
+    match Sabotage::by_name(&name) {
+        Some(bug) => {
+            tracing::error!("CAIRN_SABOTAGE={name}: THIS DAEMON LOSES DATA ON PURPOSE");
+            sabotage::plant(Some(bug));
+        }
+        None => tracing::warn!("CAIRN_SABOTAGE={name}: no such bug; nothing is planted"),
+    }
+}
+
 /// The thread's body.
 pub fn run(plan: ShardPlan) {
+    plant_sabotage();
     let news = plan.news.clone();
     let _ended = SayEnded(news.clone());
     if let Err(failure) = try_run(plan) {

@@ -261,7 +261,7 @@ impl<D: Doors> Shard<D> {
             let stop = {
                 let seq = self.log.seq(self.wall_us());
                 let now = self.clock.wall();
-                let mut view = View::new(&self.core, &pins, seq, now, self.log.ceiling());
+                let mut view = View::new(&self.core, &pins, seq, now);
                 view.owner = owner;
                 match body(&mut view) {
                     Ok(result) => {

@@ -110,15 +110,27 @@ impl<D: Doors> Shard<D> {
 
     /// Everything at or below this is durable, and nothing at or below it will appear any more.
     pub async fn stable(&self) -> Result<Seq, FsError> {
-        let clock = Seq(self.wall_us());
-        let mut least = self.log.stable(clock);
+        // A shard may have given out seqs above this clock: the second round raises everybody to
+        // the highest that was seen.
+        let (_, highest) = self.stable_at(Seq(self.wall_us())).await?;
+        let (least, _) = self.stable_at(highest).await?;
+        Ok(least)
+    }
+
+    /// Raises every shard's clock to `clock`; the least and the highest answer.
+    async fn stable_at(&self, clock: Seq) -> Result<(Seq, Seq), FsError> {
+        let here = self.log.stable(clock);
+        let (mut least, mut highest) = (here, here.max(clock));
         for id in (0..self.core.pool.shards).map(ShardId).filter(|id| *id != self.core.id) {
             match self.peers.ask(id, Ask::Stable(clock)).await? {
-                Answer::Stable(seq) => least = least.min(seq),
+                Answer::Stable(seq) => {
+                    least = least.min(seq);
+                    highest = highest.max(seq);
+                }
                 other => mismatch(&other),
             }
         }
-        Ok(least)
+        Ok((least, highest))
     }
 
     /// How many shards serve this pool.

@@ -271,12 +271,13 @@ impl Media {
         device.stored.insert(at.index(), bytes.into());
     }
 
-    /// The blocks that were ever written, in order: where rot can do harm.
+    /// The blocks that hold anything but zeros, in order: where rot can do harm.
     pub fn written(&self) -> Vec<BlockNo> {
         let mut all = Vec::new();
         for (id, device) in self.devices.iter().enumerate() {
             let id = DeviceId(id as u8);
-            all.extend(device.stored.keys().map(|&index| BlockNo::new(id, index)));
+            let full = device.stored.iter().filter(|(_, block)| block.iter().any(|&b| b != 0));
+            all.extend(full.map(|(&index, _)| BlockNo::new(id, index)));
         }
         all
     }

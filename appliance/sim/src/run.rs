@@ -86,8 +86,12 @@ impl<'a> Run<'a> {
     }
 
     fn round(&mut self) -> Result<(), String> {
-        if self.prng.percent(85) {
-            let cut = self.draw_cut(9);
+        // Long rounds are there to come to their end, now and then.
+        let cuts = if self.scenario.requests < 800 { 85 } else { 40 };
+        if self.prng.percent(cuts) {
+            // A request takes about three commands.
+            let bits = (3 * self.scenario.requests).ilog2() + 1;
+            let cut = self.draw_cut(u64::from(bits));
             self.log.say(|| format!("the power will go: {cut:?}"));
             self.world.media.borrow_mut().set_cut(Some(cut));
         }

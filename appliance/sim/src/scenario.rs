@@ -77,7 +77,7 @@ impl Scenario {
             2 => Some(Fault::WriteFails { after }),
             _ => None,
         };
-        Scenario {
+        let mut scenario = Scenario {
             seed,
             world,
             shards_max: 1 + prng.below(3) as usize,
@@ -86,7 +86,16 @@ impl Scenario {
             requests: 20 + prng.below(180) as u32,
             fault,
             rot: if prng.percent(30) { 1 + prng.below(3) as usize } else { 0 },
+        };
+        if prng.percent(8) {
+            // Long enough to fill a log and fold in steps: the tail moves up, small memtables are
+            // copied to the head, and a cut may fall between two steps.
+            scenario.requests = 800 + prng.below(1000) as u32;
+            scenario.rounds = 2;
+            scenario.world.tablets = 2;
+            scenario.world.log_blocks = 1024;
         }
+        scenario
     }
 
     /// The error says what was found. Panics of the engine pass through: see `verdict.rs`.

@@ -96,7 +96,7 @@ fn what_one_tablet_filled_and_deleted_another_fills_again() {
         // A tablet keeps a zone or two; a leak would be much larger.
         assert!(second + 8 >= first, "{first} files the first time, {second} the second");
         filler.delete(2, second);
-        assert!(filler.make(3, 0, "three", FileKind::Directory).is_ok());
+        assert_eq!(filler.make(3, 0, "three", FileKind::Directory), Ok(()), "{shards} shards");
     }
 }
 

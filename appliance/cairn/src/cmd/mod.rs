@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod check;
+mod debug_populate;
 mod df;
 mod format;
 mod print;
@@ -29,6 +30,8 @@ pub enum Command {
     Stat(stat::Stat),
     WalkInodes(walk_inodes::WalkInodes),
     Version(version::Version),
+    #[command(hide = true)]
+    DebugPopulate(debug_populate::DebugPopulate),
 }
 
 impl Command {
@@ -46,6 +49,7 @@ impl Command {
             Command::Stat(_) => "stat",
             Command::WalkInodes(_) => "walk-inodes",
             Command::Version(_) => "version",
+            Command::DebugPopulate(_) => "debug-populate",
         }
     }
 
@@ -62,6 +66,7 @@ impl Command {
             Command::Stat(stat) => stat.run(globals),
             Command::WalkInodes(walk) => walk.run(globals),
             Command::Version(version) => version.run(globals),
+            Command::DebugPopulate(populate) => populate.run(globals),
         }
     }
 }

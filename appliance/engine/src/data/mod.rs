@@ -17,7 +17,9 @@ mod write;
 mod write_back;
 
 pub(crate) use overlay::{Dirty, Overlays};
-pub(crate) use truncate::{finish_truncation_step, remove_data_step, truncate_in};
+pub(crate) use truncate::{
+    REMOVE_STEP_BYTES, finish_truncation_step, remove_data_step, truncate_in,
+};
 pub(crate) use write::Incoming;
 
 use cairn_base::BLOCK_BYTES;

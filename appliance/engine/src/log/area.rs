@@ -93,7 +93,7 @@ impl PoolImage {
         let core = Core::new(ShardId(0), pool.clone(), tablets, reads, &ShardConfig::default());
         let mut pins = Pins::default();
         loop {
-            let view = View::new(&core, &pins, Seq(0), 0, Seq(0));
+            let view = View::new(&core, &pins, Seq(0), 0);
             let absent = match first_run(&view, pool, blocks) {
                 Ok(found) => return Ok(found),
                 Err(Stop::Fs(error)) => return Err(error.into()),

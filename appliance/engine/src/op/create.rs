@@ -8,8 +8,10 @@ use crate::access::{self, SGID};
 use crate::attr::{Attr, Before, Change, FileKind, Rdev, SetAttr, SetTime};
 use crate::cred::Cred;
 use crate::error::FsError;
+use crate::item::attr_of_item;
 use crate::limits::{LINKS_MAX, POSITION_FIRST, SYMLINK_BYTES_MAX};
 use crate::name::Name;
+use crate::op::parts::directory_item;
 use crate::shard::Shard;
 use crate::txn::across::{Facts, Watch};
 use crate::txn::{Class, Need, Stop, View};
@@ -313,9 +315,11 @@ impl Mkdir {
         } else {
             self.make_across(shard, placed).await?
         };
-        let (ino, dir) = made;
-        let attr = shard.call_nested(super::Getattr { ino }).await?;
-        Ok(Created { ino, attr, dir })
+        let (made, before) = made;
+        let attr = shard.attr_after(made).await?;
+        let after = shard.attr_after(before).await?;
+        let dir = Change { before: Before::of(&before), after };
+        Ok(Created { ino: made.ino, attr, dir })
     }
 
     /// Round robin for children and grandchildren of the root, and below what is marked `spread`;
@@ -342,7 +346,7 @@ impl Mkdir {
         &self,
         shard: &Rc<Shard<D>>,
         tablet: TabletId,
-    ) -> Result<(InodeNo, Change), FsError> {
+    ) -> Result<(Attr, Attr), FsError> {
         let need = Need::new(Class::Growing, &[self.dir.tablet(), tablet], Need::SMALL);
         let (made, ticket) = shard
             .transact(need, |view| {
@@ -350,12 +354,11 @@ impl Mkdir {
                 let taken = view.entry(self.dir, self.name.as_bytes())?.is_some();
                 self.check(&parent, taken)?;
                 let ino = view.new_inode_no(tablet)?;
-                let before = Before::of(&view.attr(self.dir, &parent));
-                for part in self.parts(&parent, ino, view.now) {
-                    view.apply_change(&part)?;
+                let parts = self.parts(&parent, ino, view.now);
+                for part in &parts {
+                    view.apply_change(part)?;
                 }
-                let after = view.inode(self.dir)?;
-                Ok((ino, Change { before, after: view.attr(self.dir, &after) }))
+                Ok((attr_of_new(&parts), attr_of_item(self.dir, &parent)))
             })
             .await?;
         shard.settle(ticket).await?;
@@ -366,21 +369,19 @@ impl Mkdir {
         &self,
         shard: &Rc<Shard<D>>,
         tablet: TabletId,
-    ) -> Result<(InodeNo, Change), FsError> {
+    ) -> Result<(Attr, Attr), FsError> {
         let names = vec![self.name.as_bytes().into()];
         let watches = vec![Watch::Inode { ino: self.dir, names }, Watch::NewInode { tablet }];
         let home = self.dir.tablet();
-        let (ino, before) = shard
+        shard
             .across(home, Class::Growing, watches, |facts: &Facts, view| {
                 let parent = facts.item(self.dir);
                 self.check(&parent, facts.entries(self.dir)[0].is_some())?;
-                let ino = facts.new_inode();
-                let before = Before::of(&view.attr(self.dir, &parent));
-                Ok((self.parts(&parent, ino, view.now), (ino, before)))
+                let parts = self.parts(&parent, facts.new_inode(), view.now);
+                let attrs = (attr_of_new(&parts), attr_of_item(self.dir, &parent));
+                Ok((parts, attrs))
             })
-            .await?;
-        let after = shard.call_nested(super::Getattr { ino: self.dir }).await?;
-        Ok((ino, Change { before, after }))
+            .await
     }
 
     fn check(&self, parent: &InodeItem, taken: bool) -> Result<(), Stop> {
@@ -422,4 +423,15 @@ impl Mkdir {
             },
         ]
     }
+}
+
+/// The directory that a list of parts makes, as it will be.
+fn attr_of_new(parts: &[PartChange]) -> Attr {
+    let made = parts.iter().find_map(|part| match part {
+        PartChange::NewDirectory { ino, mode, uid, gid, times, .. } => {
+            Some(attr_of_item(*ino, &directory_item(*mode, *uid, *gid, *times)))
+        }
+        _ => None,
+    });
+    made.expect("mkdir makes a directory")
 }

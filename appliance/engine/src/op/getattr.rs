@@ -56,3 +56,14 @@ impl Attrs {
         Ok(attrs)
     }
 }
+
+impl<D: Doors> Shard<D> {
+    /// What an inode is after a change that has been made. By the time it is asked somebody else may
+    /// have removed it: then it is told as it was known last.
+    pub(crate) async fn attr_after(self: &Rc<Self>, known: Attr) -> Result<Attr, FsError> {
+        match self.call_nested(Getattr { ino: known.ino }).await {
+            Err(FsError::Stale) => Ok(known),
+            answer => answer,
+        }
+    }
+}

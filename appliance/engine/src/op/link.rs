@@ -4,6 +4,7 @@ use crate::access;
 use crate::attr::{Attr, Before, Change, FileKind};
 use crate::cred::Cred;
 use crate::error::FsError;
+use crate::item::attr_of_item;
 use crate::limits::LINKS_MAX;
 use crate::name::Name;
 use crate::op::create::require_alive;
@@ -41,12 +42,13 @@ impl Link {
         } else {
             self.link_across(shard).await?
         };
-        let attr = shard.call_nested(super::Getattr { ino: self.ino }).await?;
-        let after = shard.call_nested(super::Getattr { ino: self.dir }).await?;
-        Ok(Linked { attr, dir: Change { before, after } })
+        let (file, dir) = before;
+        let attr = shard.attr_after(file).await?;
+        let after = shard.attr_after(dir).await?;
+        Ok(Linked { attr, dir: Change { before: Before::of(&dir), after } })
     }
 
-    async fn link_here<D: Doors>(&self, shard: &Rc<Shard<D>>) -> Result<Before, FsError> {
+    async fn link_here<D: Doors>(&self, shard: &Rc<Shard<D>>) -> Result<(Attr, Attr), FsError> {
         let tablets = [self.dir.tablet(), self.ino.tablet()];
         let need = Need::new(Class::Growing, &tablets, Need::SMALL);
         let (before, ticket) = shard
@@ -57,14 +59,14 @@ impl Link {
                 for part in self.decide(&dir, &file, taken, view.now)? {
                     view.apply_change(&part)?;
                 }
-                Ok(Before::of(&view.attr(self.dir, &dir)))
+                Ok((attr_of_item(self.ino, &file), attr_of_item(self.dir, &dir)))
             })
             .await?;
         shard.settle(ticket).await?;
         Ok(before)
     }
 
-    async fn link_across<D: Doors>(&self, shard: &Rc<Shard<D>>) -> Result<Before, FsError> {
+    async fn link_across<D: Doors>(&self, shard: &Rc<Shard<D>>) -> Result<(Attr, Attr), FsError> {
         let watches = vec![
             Watch::Inode { ino: self.dir, names: vec![self.name.as_bytes().into()] },
             Watch::Inode { ino: self.ino, names: Vec::new() },
@@ -74,7 +76,7 @@ impl Link {
                 let (dir, file) = (facts.item(self.dir), facts.item(self.ino));
                 let taken = facts.entries(self.dir)[0].is_some();
                 let parts = self.decide(&dir, &file, taken, view.now)?;
-                Ok((parts, Before::of(&view.attr(self.dir, &dir))))
+                Ok((parts, (attr_of_item(self.ino, &file), attr_of_item(self.dir, &dir))))
             })
             .await
     }

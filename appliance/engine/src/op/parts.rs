@@ -63,25 +63,7 @@ impl View<'_> {
                 self.change_inode(*child, &mut item);
             }
             PartChange::NewDirectory { ino, site, mode, uid, gid, times } => {
-                let item = InodeItem {
-                    mode: (*mode).into(),
-                    kind: FileKind::Directory as u8,
-                    flags: 0,
-                    nlink: 2.into(),
-                    uid: (*uid).into(),
-                    gid: (*gid).into(),
-                    size: 0.into(),
-                    atime: times[0].into(),
-                    mtime: times[1].into(),
-                    ctime: times[2].into(),
-                    crtime: times[2].into(),
-                    meta_seq: 0.into(),
-                    data_seq: 0.into(),
-                    data_version: 0.into(),
-                    online_blocks: 0.into(),
-                    offline_blocks: 0.into(),
-                    special: crate::limits::POSITION_FIRST.into(),
-                };
+                let item = directory_item(*mode, *uid, *gid, *times);
                 self.add_inode(*ino, item);
                 self.put_back_reference(*ino, *site);
             }
@@ -124,5 +106,28 @@ impl View<'_> {
             return Ok(());
         }
         self.finish_orphan(child, &item)
+    }
+}
+
+/// A directory as it comes into being.
+pub fn directory_item(mode: u16, uid: u32, gid: u32, times: [i64; 3]) -> InodeItem {
+    InodeItem {
+        mode: mode.into(),
+        kind: FileKind::Directory as u8,
+        flags: 0,
+        nlink: 2.into(),
+        uid: uid.into(),
+        gid: gid.into(),
+        size: 0.into(),
+        atime: times[0].into(),
+        mtime: times[1].into(),
+        ctime: times[2].into(),
+        crtime: times[2].into(),
+        meta_seq: 0.into(),
+        data_seq: 0.into(),
+        data_version: 0.into(),
+        online_blocks: 0.into(),
+        offline_blocks: 0.into(),
+        special: crate::limits::POSITION_FIRST.into(),
     }
 }

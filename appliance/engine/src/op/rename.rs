@@ -10,7 +10,7 @@
 //! way from the target up to the root is walked, and a target inside the moved directory refused.
 
 use crate::access;
-use crate::attr::{Before, Change, FileKind, Rights};
+use crate::attr::{Attr, Before, Change, FileKind, Rights};
 use crate::cred::Cred;
 use crate::error::FsError;
 use crate::item::Entry;
@@ -88,14 +88,14 @@ impl Rename {
     async fn report<D: Doors>(
         &self,
         shard: &Rc<Shard<D>>,
-        from: Before,
-        to: Before,
+        from: Attr,
+        to: Attr,
     ) -> Result<Renamed, FsError> {
-        let from_after = shard.call_nested(super::Getattr { ino: self.from_dir }).await?;
-        let to_after = shard.call_nested(super::Getattr { ino: self.to_dir }).await?;
+        let from_after = shard.attr_after(from).await?;
+        let to_after = shard.attr_after(to).await?;
         Ok(Renamed {
-            from: Change { before: from, after: from_after },
-            to: Change { before: to, after: to_after },
+            from: Change { before: Before::of(&from), after: from_after },
+            to: Change { before: Before::of(&to), after: to_after },
         })
     }
 
@@ -115,7 +115,7 @@ impl Rename {
         shard: &Rc<Shard<D>>,
         names: Names,
         moves_directory: bool,
-    ) -> Result<Option<(Before, Before)>, FsError> {
+    ) -> Result<Option<(Attr, Attr)>, FsError> {
         if moves_directory && shard.is_inside(self.to_dir, names.moved.child).await? {
             return Err(FsError::Invalid);
         }
@@ -138,7 +138,7 @@ impl Rename {
         shard: &Rc<Shard<D>>,
         names: Names,
         inodes: &[InodeNo],
-    ) -> Result<Option<(Before, Before)>, FsError> {
+    ) -> Result<Option<(Attr, Attr)>, FsError> {
         let tablets: Vec<TabletId> = inodes.iter().map(|ino| ino.tablet()).collect();
         let need = Need::new(Class::Growing, &tablets, Need::SMALL + REMOVAL_BYTES);
         let (done, ticket) = shard
@@ -162,7 +162,7 @@ impl Rename {
                 for part in self.decide(&parties, &names, view.now)? {
                     view.apply_change(&part)?;
                 }
-                Ok(Some(self.befores(view, &parties)))
+                Ok(Some(self.befores(&parties)))
             })
             .await?;
         shard.settle(ticket).await?;
@@ -174,7 +174,7 @@ impl Rename {
         shard: &Rc<Shard<D>>,
         names: Names,
         inodes: &[InodeNo],
-    ) -> Result<Option<(Before, Before)>, FsError> {
+    ) -> Result<Option<(Attr, Attr)>, FsError> {
         let watches = inodes.iter().map(|ino| {
             let mut watched: Vec<Box<[u8]>> = Vec::new();
             if *ino == self.from_dir {
@@ -200,13 +200,13 @@ impl Rename {
                     replaced: names.replaced.map(|entry| facts.item(entry.child)),
                 };
                 let parts = self.decide(&parties, &names, view.now)?;
-                Ok((parts, Some(self.befores(view, &parties))))
+                Ok((parts, Some(self.befores(&parties))))
             })
             .await
     }
 
-    fn befores(&self, _view: &View<'_>, parties: &Parties) -> (Before, Before) {
-        let before = |ino, item| Before::of(&crate::item::attr_of_item(ino, item));
+    fn befores(&self, parties: &Parties) -> (Attr, Attr) {
+        let before = crate::item::attr_of_item;
         (before(self.from_dir, &parties.from_dir), before(self.to_dir, &parties.to_dir))
     }
 

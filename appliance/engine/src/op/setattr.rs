@@ -125,12 +125,13 @@ impl Setattr {
         if set.mode.is_some() && !owner {
             return Err(FsError::Permission.into());
         }
-        if set.uid.is_some_and(|uid| uid != item.uid.get()) && !cred.privileged {
+        let keeps_uid = set.uid.is_none_or(|uid| owner && uid == item.uid.get());
+        if !keeps_uid && !cred.privileged {
             return Err(FsError::Permission.into());
         }
-        if let Some(gid) = set.gid.filter(|gid| *gid != item.gid.get()) {
-            let allowed = cred.privileged || owner && cred.in_group(gid);
-            if !allowed {
+        if let Some(gid) = set.gid {
+            let to_own = gid == item.gid.get() || cred.in_group(gid);
+            if !cred.privileged && !(owner && to_own) {
                 return Err(FsError::Permission.into());
             }
         }

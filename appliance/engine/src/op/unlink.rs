@@ -1,7 +1,7 @@
 //! REMOVE and RMDIR: a name goes; with the last one its inode becomes an orphan.
 
 use crate::access;
-use crate::attr::{Before, Change, FileKind};
+use crate::attr::{Attr, Before, Change, FileKind};
 use crate::cred::Cred;
 use crate::error::FsError;
 use crate::item::Entry;
@@ -70,11 +70,11 @@ impl Removal {
     async fn run<D: Doors>(self, shard: &Rc<Shard<D>>) -> Result<Change, FsError> {
         let before = self.remove(shard).await?;
         shard.pace.wake_all();
-        let after = shard.call_nested(super::Getattr { ino: self.dir }).await?;
-        Ok(Change { before, after })
+        let after = shard.attr_after(before).await?;
+        Ok(Change { before: Before::of(&before), after })
     }
 
-    async fn remove<D: Doors>(&self, shard: &Rc<Shard<D>>) -> Result<Before, FsError> {
+    async fn remove<D: Doors>(&self, shard: &Rc<Shard<D>>) -> Result<Attr, FsError> {
         for _ in 0..TRIES {
             match self.remove_here(shard).await? {
                 Ok(before) => return Ok(before),
@@ -92,7 +92,7 @@ impl Removal {
     async fn remove_here<D: Doors>(
         &self,
         shard: &Rc<Shard<D>>,
-    ) -> Result<Result<Before, Entry>, FsError> {
+    ) -> Result<Result<Attr, Entry>, FsError> {
         let home = self.dir.tablet();
         let child = shard
             .read_with(|view| {
@@ -115,7 +115,7 @@ impl Removal {
                 for part in self.decide(&dir, &entry, &inode, view.now)? {
                     view.apply_change(&part)?;
                 }
-                Ok(Ok(Before::of(&view.attr(self.dir, &dir))))
+                Ok(Ok(view.attr(self.dir, &dir)))
             })
             .await?;
         shard.settle(ticket).await?;
@@ -127,7 +127,7 @@ impl Removal {
         &self,
         shard: &Rc<Shard<D>>,
         entry: Entry,
-    ) -> Result<Option<Before>, FsError> {
+    ) -> Result<Option<Attr>, FsError> {
         if shard.core.owns(entry.child.tablet()) {
             return Ok(None);
         }
@@ -144,7 +144,7 @@ impl Removal {
                 access::require_entry_change(&self.cred, &dir)?;
                 let inode = facts.item(entry.child);
                 let parts = self.decide(&dir, &entry, &inode, view.now)?;
-                Ok((parts, Some(Before::of(&view.attr(self.dir, &dir)))))
+                Ok((parts, Some(view.attr(self.dir, &dir))))
             })
             .await
     }
@@ -174,7 +174,7 @@ impl Removal {
 }
 
 /// Edits of removing a small file's items together with its name.
-pub const REMOVAL_BYTES: usize = 48 << 10;
+pub const REMOVAL_BYTES: usize = crate::data::REMOVE_STEP_BYTES;
 
 /// May an inode lose a name? Retention and a directory's content say no.
 pub fn require_removable(inode: &InodeItem) -> Result<(), FsError> {

@@ -65,12 +65,15 @@ impl<D: Doors> Shard<D> {
         tablet: &Rc<Tablet>,
         purpose: Purpose,
     ) -> Result<bool, FsError> {
-        tablet.space.mature(|ticket| self.may_reuse(ticket));
+        if tablet.space.mature(|ticket| self.may_reuse(ticket)) {
+            return Ok(true);
+        }
         if tablet.space.unloaded_from(purpose).is_some() {
             self.load_runs(tablet, purpose).await?;
             return Ok(true);
         }
-        if tablet.space.has_deferred(purpose) {
+        // Before the epoch has begun nothing that was freed may be reused, however long we wait.
+        if tablet.space.has_deferred(purpose) && self.epoch_begun.get() {
             self.settle(self.log.newest_ticket()).await?;
             self.handle.sleep(Nanos::from_millis(1)).await;
             tablet.space.mature(|ticket| self.may_reuse(ticket));

@@ -33,7 +33,6 @@ struct Side {
     items: BTreeMap<BlockNo, u64>,
     free: RunSet,
     deferred: VecDeque<Deferred>,
-    deferred_blocks: u64,
     /// Items from here on are not loaded; `None` when all are.
     unloaded_from: Option<BlockNo>,
     /// Blocks of all items.
@@ -123,7 +122,10 @@ impl Space {
     }
 
     /// Moves deferred runs that are safe by now to the free ones.
-    pub fn mature(&self, settled: impl Fn(Ticket) -> bool) {
+    ///
+    /// True when there were some.
+    pub fn mature(&self, settled: impl Fn(Ticket) -> bool) -> bool {
+        let mut any = false;
         for side in &self.sides {
             let mut side = side.borrow_mut();
             while let Some(front) = side.deferred.front() {
@@ -132,12 +134,13 @@ impl Space {
                     break;
                 }
                 let Some(Deferred { run, .. }) = side.deferred.pop_front() else { break };
-                side.deferred_blocks -= run.blocks;
                 if side.is_loaded(run.start) {
                     side.free.insert(run);
+                    any = true;
                 }
             }
         }
+        any
     }
 
     pub fn has_deferred(&self, purpose: Purpose) -> bool {
@@ -236,7 +239,6 @@ impl Space {
         let age = self.reads.close_age();
         let mut side = self.side(purpose).borrow_mut();
         side.total += run.blocks;
-        side.deferred_blocks += run.blocks;
         side.deferred.push_back(Deferred { ticket, age, run });
         if !side.is_loaded(run.start) {
             edits.push((Key::free_run(purpose, run.start), Some(run.blocks)));

@@ -55,8 +55,6 @@ pub struct View<'a> {
     pub seq: Seq,
     /// Nanoseconds since 1970.
     pub now: i64,
-    /// No version above this may be shown.
-    pub ceiling: Seq,
     /// The operation over tablets this stretch is part of: its own locks do not stop it.
     pub owner: Option<OpId>,
     pub(crate) edits: BTreeMap<(TabletId, Key), PendingEdit>,
@@ -69,13 +67,12 @@ pub struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    pub fn new(core: &'a Core, pins: &'a Pins, seq: Seq, now: i64, ceiling: Seq) -> View<'a> {
+    pub fn new(core: &'a Core, pins: &'a Pins, seq: Seq, now: i64) -> View<'a> {
         View {
             core,
             pins,
             seq,
             now,
-            ceiling,
             owner: None,
             edits: BTreeMap::new(),
             totals: BTreeMap::new(),
@@ -171,10 +168,10 @@ impl<'a> View<'a> {
         if self.core.locks.is_held(ino, self.owner) { Err(Stop::Locked(ino)) } else { Ok(()) }
     }
 
-    /// The next data version of something whose last one was `old`.
+    /// The next data version of something whose last one was `old`. The seq is a clock that no
+    /// restart sets back, so a version that was seen and lost never returns with other bytes.
     pub fn next_data_version(&self, old: u64) -> u64 {
-        let clock = (self.now / 1000).max(0) as u64;
-        (old + 1).max(clock.min(self.ceiling.0))
+        (old + 1).max(self.seq.0)
     }
 
     /// Damage inside an item: the root block of its tree stands for the place.
