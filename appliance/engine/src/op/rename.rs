@@ -129,7 +129,11 @@ impl Rename {
         if inodes.iter().all(|ino| shard.core.owns(ino.tablet())) {
             self.rename_here(shard, names, &inodes).await
         } else {
-            self.rename_across(shard, names, &inodes).await
+            match self.rename_across(shard, names, &inodes).await {
+                // What a name stood for is gone by now: look again.
+                Err(FsError::Stale) => Ok(None),
+                done => done,
+            }
         }
     }
 

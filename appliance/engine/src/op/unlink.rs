@@ -135,7 +135,7 @@ impl Removal {
             Watch::Inode { ino: self.dir, names: vec![self.name.as_bytes().into()] },
             Watch::Inode { ino: entry.child, names: Vec::new() },
         ];
-        shard
+        let removed = shard
             .across(self.dir.tablet(), Class::Freeing, watches, |facts: &Facts, view| {
                 let dir = facts.item(self.dir);
                 if facts.entries(self.dir)[0] != Some(entry) {
@@ -146,7 +146,12 @@ impl Removal {
                 let parts = self.decide(&dir, &entry, &inode, view.now)?;
                 Ok((parts, Some(view.attr(self.dir, &dir))))
             })
-            .await
+            .await;
+        match removed {
+            // Somebody else removed it meanwhile: the name tells.
+            Err(FsError::Stale) => Ok(None),
+            done => done,
+        }
     }
 
     fn decide(

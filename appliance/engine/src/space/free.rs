@@ -130,7 +130,7 @@ impl Space {
             let mut side = side.borrow_mut();
             while let Some(front) = side.deferred.front() {
                 let safe = settled(front.ticket) && self.reads.is_over(front.age);
-                if !safe && !planted(Sabotage::RunReusedEarly) {
+                if !safe {
                     break;
                 }
                 let Some(Deferred { run, .. }) = side.deferred.pop_front() else { break };
@@ -239,7 +239,12 @@ impl Space {
         let age = self.reads.close_age();
         let mut side = self.side(purpose).borrow_mut();
         side.total += run.blocks;
-        side.deferred.push_back(Deferred { ticket, age, run });
+        if planted(Sabotage::RunReusedEarly) && side.is_loaded(run.start) {
+            side.free.insert(run);
+            side.hint = Some(run.start);
+        } else {
+            side.deferred.push_back(Deferred { ticket, age, run });
+        }
         if !side.is_loaded(run.start) {
             edits.push((Key::free_run(purpose, run.start), Some(run.blocks)));
             return;

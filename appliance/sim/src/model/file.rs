@@ -8,7 +8,8 @@
 //!   block by itself, and the size is any one of the sizes.
 //! - A stable write does so too until it is acknowledged; from then on its own bytes are in every
 //!   content, and no size ends before it does.
-//! - COMMIT forgets the older contents of its range, and sizes that end before what it covers.
+//! - COMMIT forgets the older contents of its range, and sizes that end before the last block it
+//!   found written there. Over the whole file it leaves the present alone.
 //! - A truncation that was acknowledged leaves one size, and cuts older contents at it: what was
 //!   cut away never comes back, also not when the file grows again.
 //! - Bytes behind a size that came back read as zero, or are not there.
@@ -95,8 +96,15 @@ impl File {
         let whole = |index: u64| index * BLOCK >= offset && (index + 1) * BLOCK <= end;
         let size = self.size;
         // A block that is only partly covered may keep older bytes elsewhere: they stay allowed.
-        self.older.retain(|&index, _| !(whole(index) || (end >= size && index * BLOCK >= offset)));
-        self.raise_sizes(end.min(size));
+        let covered = |index: u64| whole(index) || (end >= size && index * BLOCK >= offset);
+        let last = self.older.keys().rev().find(|&&index| covered(index)).copied();
+        self.older.retain(|&index, _| !covered(index));
+        // Holes of the range were not written, and a size that ends in one is no loss.
+        match last {
+            _ if offset == 0 && end >= size => self.raise_sizes(size),
+            Some(last) => self.raise_sizes((last * BLOCK + 1).min(size)),
+            None => {}
+        }
     }
 
     pub fn truncate(&mut self, size: u64) {
@@ -307,9 +315,17 @@ mod tests {
         let mut file = File::default();
         file.write_unstable(0, &[1; 12_288]);
         file.commit(4096, 4096);
-        assert!(ok(&file, &seen(8192, &[0, 1])));
+        assert!(ok(&file, &seen(12_288, &[0, 1, 1])));
         assert!(!ok(&file, &seen(4096, &[1])), "a committed byte is inside the file");
         assert!(!ok(&file, &seen(12_288, &[1, 0, 1])));
+    }
+
+    #[test]
+    fn a_commit_of_a_hole_promises_no_size() {
+        let mut file = File::default();
+        file.write_unstable(100_000, &[1; 100]);
+        file.commit(4096, 4096);
+        assert!(ok(&file, &seen(0, &[])));
     }
 
     #[test]

@@ -43,6 +43,9 @@ struct Placed {
     answered: bool,
 }
 
+/// Ways in which possible states differ from what was seen, in one report.
+const REASONS_MAX: usize = 3;
+
 pub struct History {
     worlds: Vec<World>,
     changes: BTreeMap<RequestId, Act>,
@@ -288,12 +291,12 @@ impl History {
     }
 
     fn adopt(&mut self, trees: Vec<Tree>, seen: &Seen, allow: Allow) -> Result<(), String> {
-        let mut why = String::new();
+        let mut why: Vec<String> = Vec::new();
         let count = trees.len();
         self.worlds.clear();
         for mut tree in trees {
             match tree.judge(seen, &self.inodes, allow) {
-                Err(what) if why.is_empty() => why = what,
+                Err(what) if why.len() < REASONS_MAX && !why.contains(&what) => why.push(what),
                 Err(_) => {}
                 Ok(inodes) => {
                     if allow == Allow::AfterCrash {
@@ -313,7 +316,7 @@ impl History {
             }
         }
         match self.worlds.is_empty() {
-            true => Err(format!("{why} (the nearest of {count} possible states)")),
+            true => Err(format!("none of {count} possible states: {}", why.join("; or: "))),
             false => Ok(()),
         }
     }
