@@ -16,6 +16,10 @@ pub const LOG_TREES_STOP: usize = 10;
 pub const FOLD_STEP_LEAVES: usize = 16;
 pub const FOLD_STEP_NODES: u64 = 64;
 
+/// Records that are logged between two steps of one fold. A step rewrites at least a leaf's worth of
+/// items, which is several times as many, so folding keeps up.
+pub const FOLD_STEP_RECORDS: u64 = 16;
+
 /// Bytes of items that one node is sure to take: 16 KiB less the header and one largest item.
 pub const NODE_FILL_MIN: usize = 11_000;
 

@@ -112,6 +112,8 @@ pub struct Shard<D: Doors> {
     pub(crate) pace: WaitList,
     /// What the largest waiting operation needs beside what the memtables hold.
     pub(crate) memory_wanted: Cell<usize>,
+    /// How many records had been logged when the last fold step ended.
+    pub(crate) fold_paced_at: Cell<u64>,
     pub(crate) zone_turn: Semaphore,
     pub(crate) across_counter: Cell<u64>,
     /// The pool's one rename lock; used on the shard of tablet 1.
@@ -151,6 +153,7 @@ impl<D: Doors> Shard<D> {
             config: parts.config,
             pace: WaitList::new(),
             memory_wanted: Cell::new(0),
+            fold_paced_at: Cell::new(0),
             zone_turn: Semaphore::new(1),
             across_counter: Cell::new(1),
             rename_lock: Semaphore::new(1),

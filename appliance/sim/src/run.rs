@@ -55,7 +55,7 @@ impl<'a> Run<'a> {
             log,
             world: World::new(scenario.seed, scenario.world.clone()),
             history: History::default(),
-            workload: Workload::new(scenario.seed),
+            workload: Workload::new(scenario.seed, scenario.churn),
             prng: Prng::new(scenario.seed ^ 0x7275_6e21),
             answers: Answers::default(),
             idle: Vec::new(),

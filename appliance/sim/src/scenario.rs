@@ -25,6 +25,8 @@ pub struct Scenario {
     pub world: WorldConfig,
     pub shards_max: usize,
     pub clients: usize,
+    /// The clients keep rewriting a few files.
+    pub churn: bool,
     pub rounds: usize,
     /// Requests of each round, unless the power goes earlier.
     pub requests: u32,
@@ -82,6 +84,7 @@ impl Scenario {
             world,
             shards_max: 1 + prng.below(3) as usize,
             clients: 1 + prng.below(4) as usize,
+            churn: false,
             rounds: 1 + (1 << prng.below(4)) + prng.below(3) as usize,
             requests: 20 + prng.below(180) as u32,
             fault,
@@ -94,6 +97,12 @@ impl Scenario {
             scenario.rounds = 2;
             scenario.world.tablets = 2;
             scenario.world.log_blocks = 1024;
+        }
+        if prng.percent(25) {
+            // Freed space is soon wanted again, by somebody else.
+            scenario.churn = true;
+            scenario.clients = 4;
+            scenario.world.tablets = 2;
         }
         scenario
     }

@@ -66,16 +66,30 @@ const VERBS: [(Verb, u64); 19] = [
     (Verb::Stat, 4),
 ];
 
+/// What clients do that keep rewriting a few files.
+const CHURN: [(Verb, u64); 8] = [
+    (Verb::Create, 4),
+    (Verb::Write, 30),
+    (Verb::Commit, 12),
+    (Verb::Truncate, 3),
+    (Verb::Unlink, 1),
+    (Verb::Rename, 1),
+    (Verb::Mkdir, 1),
+    (Verb::Read, 6),
+];
+
 pub struct Workload {
     prng: Prng,
     weights: Vec<(Verb, u64)>,
     names: Vec<EntryName>,
     /// Nodes asked about lately, which may be gone by now.
     recent: VecDeque<NodeId>,
+    /// A few files, overwritten again and again: freed space is soon wanted.
+    churn: bool,
 }
 
 impl Workload {
-    pub fn new(seed: u64) -> Workload {
+    pub fn new(seed: u64, churn: bool) -> Workload {
         let mut prng = Prng::new(seed ^ 0x776f_726b);
         let mut weights = VERBS.to_vec();
         for (verb, weight) in &mut weights {
@@ -84,12 +98,16 @@ impl Workload {
             let least = u64::from(matches!(verb, Verb::Create | Verb::Mkdir | Verb::Write));
             *weight *= factor.max(least);
         }
-        let mut names: Vec<EntryName> =
-            (0..2 + prng.below(10)).map(|n| vec![b'a' + n as u8].into()).collect();
+        if churn {
+            weights = CHURN.to_vec();
+        }
+        let mut names: Vec<EntryName> = (0..2 + prng.below(if churn { 2 } else { 10 }))
+            .map(|n| vec![b'a' + n as u8].into())
+            .collect();
         names.push(vec![b'x'; 255].into());
         names.push("später".as_bytes().into());
         names.push(vec![0xff, 0xfe, b' '].into());
-        Workload { prng, weights, names, recent: VecDeque::new() }
+        Workload { prng, weights, names, recent: VecDeque::new(), churn }
     }
 
     pub fn next(&mut self, id: RequestId, history: &History) -> Act {
@@ -266,6 +284,11 @@ impl Workload {
 
     fn payload(&mut self, id: RequestId, size: u64) -> Payload {
         let prng = &mut self.prng;
+        if self.churn && prng.percent(70) {
+            // Too long for the log, over what is there.
+            let (offset, len) = (prng.below(4) * 16_384, 4096 * (9 + prng.below(8)));
+            return Payload { tag: id.0, offset, len: len as u32 };
+        }
         let offset = match prng.below(10) {
             0..3 => size,
             3..5 => prng.below(size + 1),
@@ -348,7 +371,7 @@ mod tests {
 
     /// Runs a workload against the model alone.
     fn run(seed: u64, requests: u32) -> Vec<Act> {
-        let (mut workload, mut history) = (Workload::new(seed), History::default());
+        let (mut workload, mut history) = (Workload::new(seed, seed % 4 == 3), History::default());
         let mut acts = Vec::new();
         for id in (1..=requests).map(RequestId) {
             let act = workload.next(id, &history);

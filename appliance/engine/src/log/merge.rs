@@ -83,6 +83,7 @@ impl<D: Doors> Shard<D> {
         });
         drop((admission, reservation));
         self.core.counters.fold_steps.add(1);
+        self.fold_paced_at.set(self.core.counters.log_records.get());
         if step.next.is_none() {
             self.core.counters.folds_finished.add(1);
         }
@@ -93,7 +94,7 @@ impl<D: Doors> Shard<D> {
     /// Leaves of one step: a small part of the memtable budget, so that a freeze that is due never
     /// waits for more than that.
     fn fold_step_leaves(&self) -> usize {
-        (self.config.memtable_bytes / NODE_BYTES / 64).clamp(2, FOLD_STEP_LEAVES)
+        (self.config.memtable_bytes / NODE_BYTES / 64).clamp(1, FOLD_STEP_LEAVES)
     }
 
     /// Every block of a log tree: its nodes, its filter, its spare.

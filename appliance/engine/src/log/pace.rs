@@ -4,9 +4,10 @@
 //! then memory, then folding. Nothing here has a clock: work follows from how full things are, so an
 //! idle shard does nothing and the simulator repeats.
 
-use crate::limits::{LOG_TREES_STOP, RELOG_BYTES_MAX};
+use crate::limits::{FOLD_STEP_RECORDS, LOG_TREES_FOLD, LOG_TREES_STOP, RELOG_BYTES_MAX};
 use crate::log::merge::wants_fold;
 use crate::shard::Shard;
+use crate::tablet::Tablet;
 use cairn_base::door::Doors;
 use cairn_format::TabletId;
 use std::rc::Rc;
@@ -77,7 +78,16 @@ impl<D: Doors> Shard<D> {
         }
         let due = self.core.tablets().filter(|tablet| wants_fold(tablet));
         let due = due.max_by_key(|tablet| tablet.root.borrow().log_trees.len());
-        due.map(|tablet| Action::Fold(tablet.id))
+        due.filter(|tablet| self.fold_is_paced(tablet)).map(|tablet| Action::Fold(tablet.id))
+    }
+
+    /// A fold that has begun goes on as records come in, so that it never takes the device from
+    /// those who write; when the tablet falls behind it goes on at once.
+    fn fold_is_paced(&self, tablet: &Tablet) -> bool {
+        let root = tablet.root.borrow();
+        let since = self.core.counters.log_records.get() - self.fold_paced_at.get();
+        let behind = root.log_trees.len() > LOG_TREES_FOLD + 2;
+        root.fold_cursor.is_none() || behind || since >= FOLD_STEP_RECORDS
     }
 
     fn freeze_or_fold(&self, id: TabletId) -> Action {

@@ -40,6 +40,9 @@ struct Placed {
     id: RequestId,
     act: Act,
     outcome: Outcome,
+    /// It changed something. What did not may rest on changes that are lost: its answer promised
+    /// nothing to last.
+    changed: bool,
     answered: bool,
 }
 
@@ -384,8 +387,16 @@ impl History {
 
 impl World {
     fn place(&mut self, id: RequestId, act: &Act) -> Outcome {
+        let changed = !self.now.leaves_as_it_is(act);
         let outcome = play(&mut self.now, id, act, Fate::Answered);
-        self.order.push(Placed { id, act: act.clone(), outcome: outcome.clone(), answered: false });
+        let placed = Placed {
+            id,
+            act: act.clone(),
+            outcome: outcome.clone(),
+            changed: changed && outcome.is_ok(),
+            answered: false,
+        };
+        self.order.push(placed);
         outcome
     }
 
@@ -406,8 +417,8 @@ impl World {
     fn replay_without(&self, lost: impl Fn(RequestId) -> bool) -> Option<Tree> {
         let mut tree = self.base.clone();
         for placed in self.order.iter().filter(|placed| !lost(placed.id)) {
-            if placed.answered && placed.outcome.is_err() {
-                continue; // a refusal may rest on what was lost: it promised nothing to last
+            if placed.answered && !placed.changed {
+                continue;
             }
             let fate = if placed.answered { Fate::Answered } else { Fate::Unanswered };
             let outcome = play(&mut tree, placed.id, &placed.act, fate);

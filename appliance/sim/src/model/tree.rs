@@ -185,6 +185,12 @@ impl Tree {
         why
     }
 
+    /// Whether this succeeds, where it does, by doing nothing: a rename of one name of an inode over
+    /// another of the same.
+    pub fn leaves_as_it_is(&self, act: &Act) -> bool {
+        matches!(act, Act::Rename { from, to } if self.child(from) == self.child(to))
+    }
+
     /// Changes the tree as a request that nobody refuses does. Reads change nothing.
     pub fn apply(&mut self, id: RequestId, act: &Act, fate: Fate) -> Done {
         match act {
