@@ -34,7 +34,6 @@ impl Sabotage {
         ("skip-flush", Sabotage::SkippedFlush),
         ("drop-record", Sabotage::DroppedRecord),
         ("ack-before-durable", Sabotage::AckBeforeDurable),
-        ("reuse-run-early", Sabotage::RunReusedEarly),
         ("replay-off-by-one", Sabotage::ReplayOffByOne),
         ("missing-nlink-edit", Sabotage::MissingNlinkEdit),
         ("record-before-data", Sabotage::RecordBeforeData),
@@ -43,8 +42,13 @@ impl Sabotage {
         ("fold-drops-item", Sabotage::FoldDropsItem),
     ];
 
+    /// Planted as well, but no seed of the simulator has shown it yet: its window is one log write
+    /// wide. Not in the hunt until it is found there.
+    pub const UNSEEN: &'static [(&'static str, Sabotage)] =
+        &[("reuse-run-early", Sabotage::RunReusedEarly)];
+
     pub fn by_name(name: &str) -> Option<Sabotage> {
-        Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, bug)| *bug)
+        Self::ALL.iter().chain(Self::UNSEEN).find(|(known, _)| *known == name).map(|(_, bug)| *bug)
     }
 }
 

@@ -68,6 +68,9 @@ impl Core {
         config: &ShardConfig,
     ) -> Core {
         let tablets = tablets.into_iter().map(|tablet| (tablet.id, Rc::new(tablet))).collect();
+        // Every epoch goes on at another tablet, or short lives would fill the first few only.
+        let turn = u64::from(id.0) + pool.epoch.0.wrapping_mul(29);
+        let rotor = (turn % u64::from(pool.tablets)) as u16;
         Core {
             id,
             pool,
@@ -77,7 +80,7 @@ impl Core {
             reads,
             counters: Counters::default(),
             dirty: Dirty::default(),
-            rotor: Cell::new(id.0),
+            rotor: Cell::new(rotor),
         }
     }
 
