@@ -131,7 +131,8 @@ impl Setattr {
         }
         if let Some(gid) = set.gid {
             let to_own = gid == item.gid.get() || cred.in_group(gid);
-            if !cred.privileged && !(owner && to_own) {
+            let allowed = cred.privileged || owner && to_own;
+            if !allowed {
                 return Err(FsError::Permission.into());
             }
         }
