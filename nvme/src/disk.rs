@@ -13,6 +13,7 @@ use crate::file::{Devices, Kind, Mode, OpenError};
 use cairn_base::door::{Disk, Durability, MediaError};
 use cairn_base::ring::{Fd, Ring};
 use cairn_base::{Arena, BLOCK_BYTES, BlockNo, DeviceId, DmaBuf, DmaSlice, Run};
+use std::cell::Cell;
 use std::io;
 use std::path::Path;
 
@@ -20,6 +21,7 @@ pub struct FileDisk {
     ring: Ring,
     arena: Arena,
     devices: Vec<Device>,
+    blocks_read: Cell<u64>,
 }
 
 struct Device {
@@ -36,7 +38,7 @@ impl FileDisk {
             Ok(Device { fd, kind: opened.kind, blocks: opened.blocks })
         };
         let devices = devices.iter().map(device).collect::<Result<_, _>>()?;
-        Ok(FileDisk { ring, arena, devices })
+        Ok(FileDisk { ring, arena, devices, blocks_read: Cell::new(0) })
     }
 
     /// For a program with one shard.
@@ -80,11 +82,16 @@ impl Disk for FileDisk {
         &self.arena
     }
 
+    fn blocks_read(&self) -> u64 {
+        self.blocks_read.get()
+    }
+
     async fn read(&self, at: BlockNo, buf: DmaBuf) -> (DmaBuf, Result<(), MediaError>) {
         let device = match self.within(at, buf.len()) {
             Ok(device) => device,
             Err(error) => return (buf, Err(error)),
         };
+        self.blocks_read.set(self.blocks_read.get() + (buf.len() / BLOCK_BYTES) as u64);
         let (buf, result) = self.ring.read_at(&device.fd, buf, at.byte_offset()).await;
         (buf, result.map_err(|error| media_error(&error, MediaError::Read)))
     }

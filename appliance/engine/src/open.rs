@@ -1,12 +1,12 @@
 //! From superblock to serving: the recovery order, top to bottom.
 //!
-//! 1. One shard reads the superblock, all root blocks and every log area (`read_pool`), and hands
-//!    each shard its tablets (`PoolImage::seeds`). No tree is read: the cost is the size of the logs
-//!    and the number of tablets, never the number of files.
-//! 2. Each shard starts an empty log of the next epoch, in its other log area, and freezes what its
-//!    tablets had in memory (`Shard::recover`). The old epoch stays whole meanwhile: its logs are not
-//!    written to, and blocks that are freed now are not reused yet. A crash here opens the old epoch
-//!    again.
+//! 1. One shard reads the superblock, all root blocks and every log area (`read_pool`), takes the
+//!    next epoch's number, and hands each shard its tablets. No tree is read: the cost is the size of
+//!    the logs and the number of tablets, never the number of files.
+//! 2. Each shard starts an empty log of the next epoch, in its other log area, and copies to it what
+//!    its tablets had in memory (`log/relog.rs`); what does not fit, because there are fewer shards
+//!    now, becomes a log tree. The old epoch stays whole meanwhile: its logs are not written to, and
+//!    blocks that are freed now are not reused yet. A crash here opens the old epoch again.
 //! 3. When every shard has come so far, the superblock names the new epoch and its logs: one
 //!    durable write, the moment the old logs end.
 //! 4. Operations over tablets that were committed are finished, and only then is anybody served.
@@ -15,11 +15,11 @@
 //! of shards that are no more are kept for when they are again, and new ones come out of tablet 1.
 
 use crate::error::FsError;
-use crate::limits::LOG_TREES_STOP;
 use crate::log::recover::{LogImage, RecoveredTablet, read_log};
 use crate::log::{LogConfig, Memtable, WriteLog};
 use crate::peer::{Ask, Mail, Peers};
 use crate::pool::Pool;
+use crate::sabotage::{Sabotage, planted};
 use crate::shard::{Core, Shard, ShardConfig, ShardParts};
 use crate::space::Reads;
 use crate::tablet::Tablet;
@@ -220,16 +220,19 @@ async fn newest_copy<K: Disk>(disk: &K, device: DeviceId) -> Result<Box<Superblo
 
 /// Step 1 of opening, for so many shards: reads the pool and divides it.
 pub async fn read_and_divide<K: Disk>(disk: &K, shards: u16) -> Result<Vec<ShardSeed>, OpenError> {
+    let before = disk.blocks_read();
     let mut image = read_pool(disk).await?;
     image.grow_logs(disk, shards).await?;
+    image.claim_epoch(disk).await?;
+    image.blocks_read_outside_logs = disk.blocks_read() - before - image.blocks_read_in_logs;
     image.seeds(shards)
 }
 
 /// Everything that is read before anything is written.
 pub async fn read_pool<K: Disk>(disk: &K) -> Result<PoolImage, OpenError> {
+    let before = disk.blocks_read();
     let superblock = read_superblock(disk).await?;
     let mut tablets = read_roots(disk, &superblock).await?;
-    let epoch = Epoch(superblock.epoch.get());
     let mut seq_floor = Seq(superblock.seq_ceiling.get());
     let mut in_logs = 0;
     let mut logs: Vec<LogImage> = Vec::new();
@@ -251,17 +254,14 @@ pub async fn read_pool<K: Disk>(disk: &K) -> Result<PoolImage, OpenError> {
         tablet.newest_seq = Seq(newest);
     }
     for log in &logs {
-        log.replay_edits(epoch, &mut tablets)?;
+        log.replay_edits(&mut tablets)?;
     }
-    let superblocks =
-        2 * u64::from(superblock.device_count) * (SUPERBLOCK_BYTES / BLOCK_BYTES) as u64;
-    let roots = 2 * tablets.len() as u64;
     Ok(PoolImage {
         superblock,
         tablets,
         seq_floor,
         blocks_read_in_logs: in_logs,
-        blocks_read_outside_logs: superblocks + roots,
+        blocks_read_outside_logs: disk.blocks_read() - before - in_logs,
     })
 }
 
@@ -276,7 +276,9 @@ async fn read_roots<K: Disk>(
     for id in (0..superblock.tablets.get()).map(TabletId) {
         let body = Box::new(RootBody::empty(id));
         let (totals, newest_seq) = (body.totals, Seq(0));
-        tablets.insert(id, RecoveredTablet { body, edits: Vec::new(), totals, newest_seq });
+        let block_generation = 0;
+        let edits = Vec::new();
+        tablets.insert(id, RecoveredTablet { body, block_generation, edits, totals, newest_seq });
     }
     let mut at = 0;
     while at < slots {
@@ -291,6 +293,7 @@ async fn read_roots<K: Disk>(
             let Some(tablet) = tablets.get_mut(&id) else { continue };
             if body.generation.get() > tablet.body.generation.get() {
                 *tablet.body = *body;
+                tablet.block_generation = body.generation.get();
             }
         }
         at += count;
@@ -311,12 +314,28 @@ impl PoolImage {
         self.tablets.get_mut(&id).expect("every tablet was read in")
     }
 
-    /// Divides the pool among `shards` shards and prepares the superblock of the next epoch.
-    pub fn seeds(mut self, shards: u16) -> Result<Vec<ShardSeed>, OpenError> {
+    /// Takes the next epoch's number, durably, before anything is written under it. An open that is
+    /// cut short never gives it back: what it left in a log area would else be taken for the next
+    /// one's batches.
+    async fn claim_epoch<K: Disk>(&mut self, disk: &K) -> Result<(), OpenError> {
+        if planted(Sabotage::EpochNotClaimed) {
+            self.superblock.epoch = (self.log_epoch().0 + 1).into();
+            return Ok(());
+        }
+        self.superblock.epoch = (self.superblock.epoch.get() + 1).into();
+        write_to_all(disk, &mut self.superblock).await
+    }
+
+    /// The epoch whose logs are in use.
+    fn log_epoch(&self) -> Epoch {
+        let in_use = self.superblock.log_table().iter().filter(|area| area.state == LOG_IN_USE);
+        Epoch(in_use.map(|area| area.epoch.get()).max().unwrap_or(0))
+    }
+
+    /// Divides the pool among `shards` shards and prepares the superblock with their logs.
+    fn seeds(mut self, shards: u16) -> Result<Vec<ShardSeed>, OpenError> {
         let mut next = self.superblock;
-        let epoch = next.epoch.get() + 1;
-        next.epoch = epoch.into();
-        next.generation = (next.generation.get() + 1).into();
+        let epoch = next.epoch.get();
         // One of each shard's two areas held the old epoch; the other takes the new one.
         let mut areas = Vec::new();
         let table: Vec<LogArea> = next.log_table().to_vec();
@@ -423,18 +442,12 @@ impl<D: Doors> Shard<D> {
 
     /// Steps 2 to 4 of opening, on every shard at once. The pool serves when this returns.
     pub async fn recover(self: &Rc<Self>, seed: ShardSeed) -> Result<(), OpenError> {
+        let before = self.disk.blocks_read();
         let log = Rc::clone(&self.log);
         let _gate_is_open = self.gate.spawn(log.run(self.gate.clone()));
-        let tablets: Vec<Rc<Tablet>> = self.core.tablets().cloned().collect();
-        for tablet in &tablets {
-            if tablet.root.borrow().fold_cursor.is_some() {
-                self.core.counters.folds_resumed.add(1);
-            }
-            while tablet.root.borrow().log_trees.len() >= LOG_TREES_STOP {
-                self.fold_step(tablet.id).await?;
-            }
-            self.freeze(tablet.id).await?;
-        }
+        let folding = self.core.tablets().filter(|t| t.root.borrow().fold_cursor.is_some());
+        self.core.counters.folds_resumed.add(folding.count() as u64);
+        self.carry_over().await?;
         self.log.begin_with_mark();
         self.settle(self.log.newest_ticket()).await?;
         let others = self.core.pool.shards - 1;
@@ -449,9 +462,6 @@ impl<D: Doors> Shard<D> {
             None => self.peers.ask(leader, Ask::Recovered).await?.done()?,
         }
         self.epoch_begun.set(true);
-        let before = self.core.counters.node_reads.get();
-        let nodes = cairn_format::node::NODE_BLOCKS;
-        self.core.counters.open_blocks_read_outside_logs.add(before * nodes);
         self.finish_pending().await?;
         if self.core.id == leader {
             self.barrier.wait_applied(others).await;
@@ -461,6 +471,8 @@ impl<D: Doors> Shard<D> {
             self.peers.ask(leader, Ask::Applied).await?.done()?;
         }
         self.forget_all_done().await?;
+        let read = self.disk.blocks_read() - before;
+        self.core.counters.open_blocks_read_outside_logs.add(read);
         self.start_background();
         Ok(())
     }
@@ -471,12 +483,7 @@ impl<D: Doors> Shard<D> {
     async fn begin_epoch(&self, mut superblock: Box<Superblock>) -> Result<(), OpenError> {
         superblock.seq_ceiling = self.log.ceiling().0.into();
         for _both_slots in 0..2 {
-            // Device 0 decides which epoch it is, so it comes last.
-            for index in (0..superblock.device_count).rev() {
-                superblock.device_index = index;
-                write_superblock(&*self.disk, &mut superblock).await?;
-            }
-            superblock.generation = (superblock.generation.get() + 1).into();
+            write_to_all(&*self.disk, &mut superblock).await?;
         }
         Ok(())
     }
@@ -507,6 +514,17 @@ impl<D: Doors> Shard<D> {
     }
 }
 
+/// Writes the next generation of the superblock to every device, durably.
+async fn write_to_all<K: Disk>(disk: &K, superblock: &mut Superblock) -> Result<(), OpenError> {
+    superblock.generation = (superblock.generation.get() + 1).into();
+    // Device 0 decides which generation counts, so it comes last.
+    for index in (0..superblock.device_count).rev() {
+        superblock.device_index = index;
+        write_superblock(disk, superblock).await?;
+    }
+    Ok(())
+}
+
 /// Writes one device's copy of the superblock, durably.
 pub(crate) async fn write_superblock<K: Disk>(
     disk: &K,
@@ -523,9 +541,10 @@ pub(crate) async fn write_superblock<K: Disk>(
 }
 
 pub(crate) fn revive(recovered: RecoveredTablet, reads: &Rc<Reads>) -> Tablet {
-    let RecoveredTablet { mut body, edits, totals, newest_seq } = recovered;
+    let RecoveredTablet { mut body, block_generation, edits, totals, newest_seq } = recovered;
     body.totals = totals;
     let tablet = Tablet::new(&body, Rc::clone(reads));
+    tablet.root_block_generation.set(block_generation);
     let mut table = Memtable::default();
     for edit in edits {
         let value = (edit.kind != EditKind::Delete).then(|| Rc::from(edit.value));

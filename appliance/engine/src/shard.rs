@@ -13,7 +13,7 @@ use crate::log::{Ticket, WriteLog};
 use crate::open::Barrier;
 use crate::peer::Peers;
 use crate::pool::Pool;
-use crate::space::Reads;
+use crate::space::{Reads, SpaceChange};
 use crate::tablet::Tablet;
 use crate::txn::{Need, Permit, Stop, View};
 use cairn_base::Arena;
@@ -207,11 +207,6 @@ impl<D: Doors> Shard<D> {
         self.log.has_failed()
     }
 
-    /// May blocks be reused that the record of `ticket` freed?
-    pub(crate) fn may_reuse(&self, ticket: Ticket) -> bool {
-        self.epoch_begun.get() && self.log.is_settled(ticket)
-    }
-
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.get()
     }
@@ -307,9 +302,9 @@ impl<D: Doors> Shard<D> {
         if self.log.has_failed() {
             return Err(FsError::Stopped);
         }
-        let View { mut edits, mut totals, next_inodes, takes, frees, forgotten, seq, .. } = view;
+        let View { mut edits, mut totals, next_inodes, space, forgotten, seq, .. } = view;
         let ticket = self.log.forming_ticket();
-        self.space_edits(&takes, &frees, ticket, &mut edits, &mut totals);
+        self.space_edits(&space, ticket, &mut edits, &mut totals);
         let position = self.log.next_position();
         let mut tablets: Vec<TabletId> = edits.keys().map(|(tablet, _)| *tablet).collect();
         tablets.extend(totals.keys());
@@ -353,21 +348,22 @@ impl<D: Doors> Shard<D> {
 
     pub(crate) fn space_edits(
         &self,
-        takes: &[(TabletId, Purpose, cairn_base::Run)],
-        frees: &[(TabletId, Purpose, cairn_base::Run)],
+        changes: &[(TabletId, Purpose, SpaceChange)],
         ticket: Ticket,
         edits: &mut BTreeMap<(TabletId, cairn_format::Key), crate::txn::PendingEdit>,
         totals: &mut BTreeMap<TabletId, cairn_format::tablet_root::Totals>,
     ) {
         let mut changed = Vec::new();
-        let moves = takes.iter().map(|of| (of, true)).chain(frees.iter().map(|of| (of, false)));
-        for (&(id, purpose, run), taken) in moves {
+        // Takes come first: what a record frees is never what it takes.
+        let is_take = |change: &SpaceChange| matches!(change, SpaceChange::Take(_));
+        let (takes, others): (Vec<_>, Vec<_>) = changes.iter().partition(|(_, _, c)| is_take(c));
+        for &(id, purpose, change) in takes.into_iter().chain(others) {
             let tablet = self.core.tablet(id);
-            changed.clear();
-            if taken {
-                tablet.space.take(purpose, run, &mut changed);
-            } else {
-                tablet.space.free(purpose, run, ticket, &mut changed);
+            let space = &tablet.space;
+            match change {
+                SpaceChange::Take(run) => space.take(purpose, run, &mut changed),
+                SpaceChange::Free(run) => space.free(purpose, run, ticket, &mut changed),
+                SpaceChange::Receive(run) => space.receive(purpose, run, ticket, &mut changed),
             }
             let totals = totals.entry(id).or_insert_with(|| tablet.totals.get());
             let total = match purpose {

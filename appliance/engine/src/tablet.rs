@@ -151,6 +151,10 @@ impl Tablet {
         self.active.borrow().bytes() + frozen
     }
 
+    pub fn has_room_for_log_tree(&self) -> bool {
+        self.root.borrow().log_trees.len() < crate::limits::LOG_TREES_STOP
+    }
+
     /// The value of `key`, if there is one.
     pub fn get(&self, nodes: Nodes<'_>, key: &Key) -> Result<Option<Rc<[u8]>>, Absent> {
         if let Some(entry) = self.active.borrow().get(key) {

@@ -88,6 +88,12 @@ impl door::Disk for Disk {
         &self.arena
     }
 
+    fn blocks_read(&self) -> u64 {
+        let media = self.media.borrow();
+        let devices = (0..media.device_count()).map(|index| DeviceId(index as u8));
+        devices.map(|device| media.traffic(device).blocks_read).sum()
+    }
+
     fn read(
         &self,
         at: BlockNo,

@@ -7,7 +7,7 @@ use crate::disk::Disk;
 use crate::machine::Machine;
 use crate::world::{BootError, World};
 use cairn_engine::format_pool::{FormatOptions, format_pool};
-use cairn_engine::open::read_pool;
+use cairn_engine::open::read_and_divide;
 use cairn_engine::{Shard, ShardConfig, ports};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -40,9 +40,9 @@ pub fn open(
 ) -> Result<Vec<Rc<Shard<World>>>, BootError> {
     let refused = |error: cairn_engine::open::OpenError| BootError::Refused(error.to_string());
     let reader = disk.clone();
-    let image = machine.run(0, async move { read_pool(&reader).await })?.map_err(refused)?;
     let cores = machine.cores_len();
-    let seeds = image.seeds(cores as u16).map_err(refused)?;
+    let seeds = machine.run(0, async move { read_and_divide(&reader, cores as u16).await })?;
+    let seeds = seeds.map_err(refused)?;
     let config =
         ShardConfig { memtable_bytes: world.config().memtable_bytes, cache_bytes: CACHE_BYTES };
     let recovered = Rc::new(RefCell::new(Vec::new()));

@@ -43,6 +43,9 @@ pub trait Disk: 'static {
     /// Where buffers for this disk come from.
     fn arena(&self) -> &Arena;
 
+    /// Blocks that were read through this handle.
+    fn blocks_read(&self) -> u64;
+
     /// Fills the whole of `buf` (a multiple of a block).
     fn read(
         &self,

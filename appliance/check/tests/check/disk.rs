@@ -3,7 +3,7 @@
 use cairn_base::door::{Disk, Durability, MediaError};
 use cairn_base::{Arena, BLOCK_BYTES, BlockNo, DeviceId, DmaBuf, DmaSlice, Run};
 use cairn_check::{CheckError, CheckOptions, Report};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::pin;
@@ -13,6 +13,7 @@ pub struct MemDisk {
     devices: RefCell<Vec<Vec<u8>>>,
     unreadable: RefCell<BTreeSet<BlockNo>>,
     arena: Arena,
+    blocks_read: Cell<u64>,
 }
 
 impl MemDisk {
@@ -22,6 +23,7 @@ impl MemDisk {
             devices: RefCell::new(devices.collect()),
             unreadable: RefCell::default(),
             arena: Arena::heap(),
+            blocks_read: Cell::new(0),
         }
     }
 
@@ -67,8 +69,13 @@ impl Disk for MemDisk {
         &self.arena
     }
 
+    fn blocks_read(&self) -> u64 {
+        self.blocks_read.get()
+    }
+
     async fn read(&self, at: BlockNo, mut buf: DmaBuf) -> (DmaBuf, Result<(), MediaError>) {
         let run = Run::new(at, (buf.len() / BLOCK_BYTES) as u64);
+        self.blocks_read.set(self.blocks_read.get() + run.blocks);
         if self.unreadable.borrow().iter().any(|block| run.contains(*block)) {
             return (buf, Err(MediaError::Read(5)));
         }

@@ -83,11 +83,11 @@ impl<D: Doors> Shard<D> {
         tablet: &Rc<Tablet>,
         want: u64,
     ) -> Result<Reservation, FsError> {
-        tablet.space.mature(|ticket| self.may_reuse(ticket));
+        self.mature(tablet);
         let mut held = tablet.space.reserve_data(want);
         while held.blocks() < want {
             self.more_space(tablet, Purpose::Data).await?;
-            tablet.space.mature(|ticket| self.may_reuse(ticket));
+            self.mature(tablet);
             held.absorb(tablet.space.reserve_data(want - held.blocks()));
         }
         Ok(held)

@@ -105,7 +105,7 @@ impl<D: Doors> Shard<D> {
         tablet: &Rc<Tablet>,
         want: u64,
     ) -> Result<Reservation, FsError> {
-        tablet.space.mature(|ticket| self.may_reuse(ticket));
+        self.mature(tablet);
         let want = want.min(tablet.space.unpromised(Purpose::Data));
         let mut held = tablet.space.reserve_data(want);
         while held.blocks() < want && tablet.space.unloaded_from(Purpose::Data).is_some() {

@@ -9,7 +9,7 @@ use crate::cred::Cred;
 use crate::error::FsError;
 use crate::format_pool::{FormatOptions, format_pool};
 use crate::op::{Commit, Stability};
-use crate::open::read_pool;
+use crate::open::read_and_divide;
 use crate::peer::ports;
 use crate::shard::{Shard, ShardConfig};
 use crate::txn::{Class, Need};
@@ -34,6 +34,7 @@ struct Mem {
     cached: RefCell<Vec<(u64, Vec<u8>)>>,
     writes_fail: Cell<bool>,
     read_us: Cell<u64>,
+    blocks_read: Cell<u64>,
     /// Of the shard that uses it now; before there is one, nothing takes time.
     handle: RefCell<Option<Handle>>,
 }
@@ -49,6 +50,7 @@ impl MemDisk {
             cached: RefCell::default(),
             writes_fail: Cell::new(false),
             read_us: Cell::new(1),
+            blocks_read: Cell::new(0),
             handle: RefCell::default(),
         }))
     }
@@ -86,7 +88,13 @@ impl Disk for MemDisk {
         &self.0.arena
     }
 
+    fn blocks_read(&self) -> u64 {
+        self.0.blocks_read.get()
+    }
+
     async fn read(&self, at: BlockNo, mut buf: DmaBuf) -> (DmaBuf, Result<(), MediaError>) {
+        let blocks = (buf.len() / BLOCK_BYTES) as u64;
+        self.0.blocks_read.set(self.0.blocks_read.get() + blocks);
         self.wait(self.0.read_us.get()).await;
         let cached = self.0.cached.borrow();
         let stable = self.0.stable.borrow();
@@ -180,8 +188,8 @@ fn on_shard<T, F: Future<Output = T>>(
     let polled = Rc::clone(&mail);
     *disk.0.handle.borrow_mut() = Some(handle.clone());
     let main = async move {
-        let image = read_pool(disk).await.expect("the pool is readable");
-        let mut seed = image.seeds(1).expect("one shard fits").remove(0);
+        let seeds = read_and_divide(disk, 1).await;
+        let mut seed = seeds.expect("the pool is readable").remove(0);
         let port = ports(1).remove(0);
         let config = ShardConfig { memtable_bytes: 1 << 20, cache_bytes: 1 << 20 };
         let doors = (Rc::new(disk.clone()), Rc::new(clock.clone()));

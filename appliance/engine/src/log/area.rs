@@ -84,6 +84,7 @@ impl PoolImage {
         let recovered = self.tablet_mut(SPACE_TABLET);
         let copy = RecoveredTablet {
             body: recovered.body.clone(),
+            block_generation: recovered.block_generation,
             edits: recovered.edits.clone(),
             totals: recovered.totals,
             newest_seq: recovered.newest_seq,

@@ -5,34 +5,30 @@
 //! it, and the cut is the new root's replay position. Until the root record is durable a crash
 //! replays from the old position and the blocks written here are still free.
 //!
-//! A memtable that is small but holds back the log's tail is not worth a tree: `relog` copies its
-//! edits to the log's head together with a root that replays from there.
 
 use crate::error::FsError;
 use crate::limits::{NODE_FILL_MIN, NODE_UNIT};
 use crate::log::{Entry, LogClass, Memtable, Ticket};
 use crate::shard::Shard;
-use crate::space::Reservation;
+use crate::space::{Reservation, SpaceChange};
 use crate::tablet::{LogTree, Root, Tablet, filter_hash};
 use crate::tree::{Built, Item, NodePlaces, pack_tree, write_nodes};
-use crate::txn::PendingEdit;
 use cairn_base::door::{Disk, Doors, Durability};
 use cairn_base::{BLOCK_BYTES, DmaSlice, Run};
 use cairn_format::TabletId;
 use cairn_format::filter::{FilterBuilder, FilterRef, filter_blocks};
-use cairn_format::key::{Key, Purpose};
-use cairn_format::record::{EditKind, RecordWriter};
-use cairn_format::tablet_root::LogTreeEntry;
+use cairn_format::key::Purpose;
+use cairn_format::record::RecordWriter;
+use cairn_format::tablet_root::{LogTreeEntry, RootBody};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-/// A change of a tablet's root, with the blocks it takes and frees.
+/// The blocks that a change of a tablet's root takes and frees.
+#[derive(Default)]
 pub struct RootChange {
     pub takes: Vec<Run>,
     pub frees: Vec<Run>,
-    /// Edits that move to the log's head with this root.
-    pub relogged: Vec<(Key, Entry)>,
 }
 
 impl<D: Doors> Shard<D> {
@@ -58,7 +54,7 @@ impl<D: Doors> Shard<D> {
             }
         };
         let admission = self.log.admit(8 << 10, LogClass::Root).await?;
-        let change = RootChange { takes: used, frees: Vec::new(), relogged: Vec::new() };
+        let change = RootChange { takes: used, ..RootChange::default() };
         self.change_root(&tablet, change, |root| {
             root.log_trees.push(log_tree);
             root.replay = cut;
@@ -134,27 +130,6 @@ impl<D: Doors> Shard<D> {
         })
     }
 
-    /// Copies a small memtable to the log's head.
-    pub(crate) async fn relog(self: &Rc<Self>, id: TabletId) -> Result<(), FsError> {
-        let tablet = self.core.tablet(id);
-        let _turn = tablet.remaking.acquire(1).await;
-        let bytes = tablet.active.borrow().node_bytes() + 4096;
-        let admission = self.log.admit(bytes, LogClass::Root).await?;
-        if tablet.active.borrow().is_empty() {
-            return Ok(());
-        }
-        let head = self.log.cut();
-        let entries = tablet.active.borrow();
-        let relogged = entries.iter().map(|(key, entry)| (*key, entry.clone())).collect();
-        drop(entries);
-        let change = RootChange { takes: Vec::new(), frees: Vec::new(), relogged };
-        self.change_root(&tablet, change, |root| root.replay = head);
-        tablet.active_first.set(Some(head));
-        drop(admission);
-        self.core.counters.relogs.add(1);
-        Ok(())
-    }
-
     /// Installs a new root, by a record that also takes and frees the blocks. Synchronous.
     pub(crate) fn change_root(
         &self,
@@ -165,35 +140,17 @@ impl<D: Doors> Shard<D> {
         self.log.seq(self.wall_us());
         let ticket = self.log.forming_ticket();
         let position = self.log.next_position();
-        let takes: Vec<_> =
-            change.takes.iter().map(|run| (tablet.id, Purpose::Node, *run)).collect();
-        let frees: Vec<_> =
-            change.frees.iter().map(|run| (tablet.id, Purpose::Node, *run)).collect();
+        let takes = change.takes.into_iter().map(SpaceChange::Take);
+        let space = takes.chain(change.frees.into_iter().map(SpaceChange::Free));
+        let space: Vec<_> = space.map(|change| (tablet.id, Purpose::Node, change)).collect();
         let mut edits = BTreeMap::new();
-        for (key, entry) in change.relogged {
-            let edit = match entry {
-                Entry::Put { value, fresh: true } => {
-                    PendingEdit { kind: EditKind::PutNew, value: Some(value) }
-                }
-                Entry::Put { value, fresh: false } => {
-                    PendingEdit { kind: EditKind::Put, value: Some(value) }
-                }
-                Entry::Delete => PendingEdit { kind: EditKind::Delete, value: None },
-            };
-            edits.insert((tablet.id, key), edit);
-        }
-        let relogged = !edits.is_empty();
         let mut totals = BTreeMap::new();
-        self.space_edits(&takes, &frees, ticket, &mut edits, &mut totals);
+        self.space_edits(&space, ticket, &mut edits, &mut totals);
         if let Some(totals) = totals.get(&tablet.id) {
             tablet.totals.set(*totals);
         }
-        {
-            let mut root = tablet.root.borrow_mut();
-            edit(&mut root);
-            root.generation += 1;
-        }
-        let body = tablet.root_body(self.core.pool.epoch, self.core.pool.node, self.core.id);
+        edit(&mut tablet.root.borrow_mut());
+        let body = self.next_root(tablet);
         self.log.append(|out| {
             let mut record = RecordWriter::begin(out);
             record.section(tablet.id, &body.totals, Some(&body));
@@ -202,17 +159,21 @@ impl<D: Doors> Shard<D> {
             }
             record.finish();
         });
-        tablet.root_record.set(Some((ticket, Box::new(body))));
-        if !relogged {
-            let mut active = tablet.active.borrow_mut();
-            for ((_, key), edit) in edits {
-                if tablet.active_first.get().is_none() {
-                    tablet.active_first.set(Some(position));
-                }
-                active.apply(edit.kind, key, edit.value);
+        tablet.root_record.set(Some((ticket, body)));
+        let mut active = tablet.active.borrow_mut();
+        for ((_, key), edit) in edits {
+            if tablet.active_first.get().is_none() {
+                tablet.active_first.set(Some(position));
             }
+            active.apply(edit.kind, key, edit.value);
         }
         ticket
+    }
+
+    /// Counts the root on and gives it as its record holds it.
+    pub(crate) fn next_root(&self, tablet: &Tablet) -> Box<RootBody> {
+        tablet.root.borrow_mut().generation += 1;
+        Box::new(tablet.root_body(self.core.pool.epoch, self.core.pool.node, self.core.id))
     }
 
     /// Reserves node blocks that a permit has promised before.

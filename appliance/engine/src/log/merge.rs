@@ -73,7 +73,7 @@ impl<D: Doors> Shard<D> {
         coalesce(&mut frees);
         let admission =
             self.log.admit(4096 + 160 * (takes.len() + frees.len()), LogClass::Root).await?;
-        let change = RootChange { takes, frees, relogged: Vec::new() };
+        let change = RootChange { takes, frees };
         self.change_root(&tablet, change, |root| {
             root.fs = step.fs;
             root.fold_cursor = step.next;

@@ -6,6 +6,7 @@ mod memtable;
 pub mod merge;
 pub mod pace;
 pub mod recover;
+mod relog;
 mod write_log;
 
 pub use memtable::{Entry, Memtable, item_bytes};

@@ -4,7 +4,7 @@
 //! then memory, then folding. Nothing here has a clock: work follows from how full things are, so an
 //! idle shard does nothing and the simulator repeats.
 
-use crate::limits::{FOLD_STEP_RECORDS, LOG_TREES_FOLD, LOG_TREES_STOP, RELOG_BYTES_MAX};
+use crate::limits::{FOLD_STEP_RECORDS, LOG_TREES_FOLD, RELOG_BYTES_MAX};
 use crate::log::merge::wants_fold;
 use crate::shard::Shard;
 use crate::tablet::Tablet;
@@ -91,7 +91,7 @@ impl<D: Doors> Shard<D> {
     }
 
     fn freeze_or_fold(&self, id: TabletId) -> Action {
-        let log_trees = self.core.tablet(id).root.borrow().log_trees.len();
-        if log_trees >= LOG_TREES_STOP { Action::Fold(id) } else { Action::Freeze(id) }
+        let room = self.core.tablet(id).has_room_for_log_tree();
+        if room { Action::Freeze(id) } else { Action::Fold(id) }
     }
 }

@@ -32,6 +32,8 @@ pub struct RecoveredEdit {
 #[derive(Debug)]
 pub struct RecoveredTablet {
     pub body: Box<RootBody>,
+    /// The generation of the newest root block: the body's, unless a log has a newer root.
+    pub block_generation: u64,
     /// What its trees do not hold yet, oldest first.
     pub edits: Vec<RecoveredEdit>,
     pub totals: Totals,
@@ -41,6 +43,7 @@ pub struct RecoveredTablet {
 /// One log's valid batches, back to back from its tail.
 pub struct LogImage {
     pub shard: ShardId,
+    epoch: Epoch,
     pub ceiling: Seq,
     bytes: Vec<u8>,
     /// Offsets of the chain's batches.
@@ -93,7 +96,8 @@ pub async fn read_log<K: Disk>(
     if planted(Sabotage::ReplayOffByOne) {
         chain.pop();
     }
-    Ok(LogImage { shard, ceiling: Seq(ceiling), bytes, chain, fsid_head })
+    let epoch = Epoch(area.epoch.get());
+    Ok(LogImage { shard, epoch, ceiling: Seq(ceiling), bytes, chain, fsid_head })
 }
 
 async fn read_run<K: Disk>(disk: &K, run: Run) -> Result<Vec<u8>, OpenError> {
@@ -168,7 +172,6 @@ impl LogImage {
     /// Gives each tablet the edits that its newest root's trees do not hold.
     pub fn replay_edits(
         &self,
-        epoch: Epoch,
         tablets: &mut BTreeMap<TabletId, RecoveredTablet>,
     ) -> Result<(), OpenError> {
         for batch in self.batches() {
@@ -186,7 +189,7 @@ impl LogImage {
                     tablet.totals = section.totals;
                     tablet.newest_seq = seq;
                     let replay = &tablet.body.replay;
-                    if replay.epoch.get() == epoch.0 && position < replay.position.get() {
+                    if replay.epoch.get() == self.epoch.0 && position < replay.position.get() {
                         continue;
                     }
                     for edit in section.edits() {

@@ -378,6 +378,12 @@ impl<D: Doors> WriteLog<D> {
         self.free_blocks(&self.state.borrow()) > needed + self.reserve_blocks / 2
     }
 
+    /// Does what an earlier epoch left leave half of the log to this one, with so much more?
+    pub fn has_room_to_carry(&self, blocks: u64) -> bool {
+        let used = self.area.blocks - self.free_blocks(&self.state.borrow());
+        used + blocks + self.reserve_blocks <= self.area.blocks / 2
+    }
+
     pub fn used_blocks(&self) -> u64 {
         let state = self.state.borrow();
         state.next - state.tail_durable

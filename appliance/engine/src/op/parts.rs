@@ -68,7 +68,7 @@ impl View<'_> {
                 self.put_back_reference(*ino, *site);
             }
             PartChange::AddRun { tablet, purpose, run } => {
-                self.free_run(*tablet, *purpose, *run);
+                self.receive_run(*tablet, *purpose, *run);
             }
         }
         Ok(())

@@ -65,7 +65,7 @@ impl<D: Doors> Shard<D> {
         tablet: &Rc<Tablet>,
         purpose: Purpose,
     ) -> Result<bool, FsError> {
-        if tablet.space.mature(|ticket| self.may_reuse(ticket)) {
+        if self.mature(tablet) {
             return Ok(true);
         }
         if tablet.space.unloaded_from(purpose).is_some() {
@@ -73,13 +73,18 @@ impl<D: Doors> Shard<D> {
             return Ok(true);
         }
         // Before the epoch has begun nothing that was freed may be reused, however long we wait.
-        if tablet.space.has_deferred(purpose) && self.epoch_begun.get() {
+        if tablet.space.has_waiting(purpose, self.epoch_begun.get()) {
             self.settle(self.log.newest_ticket()).await?;
-            self.handle.sleep(Nanos::from_millis(1)).await;
-            tablet.space.mature(|ticket| self.may_reuse(ticket));
+            if !self.mature(tablet) {
+                self.handle.sleep(Nanos::from_millis(1)).await;
+            }
             return Ok(true);
         }
         Ok(false)
+    }
+
+    pub(crate) fn mature(&self, tablet: &Tablet) -> bool {
+        tablet.space.mature(self.epoch_begun.get(), |ticket| self.log.is_settled(ticket))
     }
 
     async fn load_runs(&self, tablet: &Rc<Tablet>, purpose: Purpose) -> Result<(), FsError> {
@@ -200,7 +205,7 @@ impl<D: Doors> Shard<D> {
                 {
                     self.load_runs(&tablet, purpose).await?;
                 }
-                tablet.space.mature(|ticket| self.may_reuse(ticket));
+                self.mature(&tablet);
                 while let Some(held) = self.spare_zone(&tablet, purpose) {
                     let to = (SPACE_TABLET, Purpose::Unassigned);
                     self.move_run(held, (tablet.id, purpose), to).await?;
@@ -241,7 +246,7 @@ impl<D: Doors> Shard<D> {
             let ((), ticket) = self
                 .transact(need, |view| {
                     view.take_run(from.0, from.1, run);
-                    view.free_run(to.0, to.1, run);
+                    view.receive_run(to.0, to.1, run);
                     Ok(())
                 })
                 .await?;

@@ -5,7 +5,8 @@
 //! be reserved), *reserved* (an operation holds the run and will take it, or drop it), *promised* (a
 //! permit counts on so many blocks, not yet which). A freed run is *deferred*: it is free in the
 //! items at once, but is handed out only when the record that freed it is durable and every read
-//! that began before has ended.
+//! that began before has ended. A run that *arrives* from another tablet was free there, so nobody
+//! reads it and no tree of an earlier epoch holds it: it waits for its record only.
 //!
 //! Items are loaded in address order, `FREE_RUNS_LOAD` at a time, when what is loaded does not
 //! suffice; a tablet nobody writes to loads nothing. The totals in the root say how much there is
@@ -33,6 +34,7 @@ struct Side {
     items: BTreeMap<BlockNo, u64>,
     free: RunSet,
     deferred: VecDeque<Deferred>,
+    arriving: VecDeque<(Ticket, Run)>,
     /// Items from here on are not loaded; `None` when all are.
     unloaded_from: Option<BlockNo>,
     /// Blocks of all items.
@@ -58,6 +60,16 @@ impl Side {
 
 /// The edits a take or a free makes: an item's key, and its new length or nothing.
 pub type FreeEdit = (Key, Option<u64>);
+
+/// What a record does to a tablet's space.
+#[derive(Clone, Copy, Debug)]
+pub enum SpaceChange {
+    /// Takes blocks out of the free runs; a reservation holds them until now.
+    Take(Run),
+    Free(Run),
+    /// A run that was free in another tablet is now this one's.
+    Receive(Run),
+}
 
 pub struct Space {
     sides: [RefCell<Side>; 3],
@@ -100,13 +112,14 @@ impl Space {
         for run in runs {
             side.items.insert(run.start, run.blocks);
             let mut pieces = vec![*run];
-            for deferred in &side.deferred {
+            let deferred = side.deferred.iter().map(|deferred| deferred.run);
+            for waiting in deferred.chain(side.arriving.iter().map(|(_, run)| *run)) {
                 pieces = pieces
                     .into_iter()
                     .flat_map(|piece| {
-                        let inside = piece.overlaps(deferred.run);
+                        let inside = piece.overlaps(waiting);
                         let kept: Vec<Run> = if inside {
-                            RunSet::without(piece, deferred.run).collect()
+                            RunSet::without(piece, waiting).collect()
                         } else {
                             vec![piece]
                         };
@@ -121,30 +134,35 @@ impl Space {
         side.unloaded_from = next;
     }
 
-    /// Moves deferred runs that are safe by now to the free ones.
+    /// Moves runs that are safe by now to the free ones: those that have arrived, and, where blocks
+    /// of the last epoch may be overwritten (`reuse`), the deferred ones.
     ///
     /// True when there were some.
-    pub fn mature(&self, settled: impl Fn(Ticket) -> bool) -> bool {
+    pub fn mature(&self, reuse: bool, settled: impl Fn(Ticket) -> bool) -> bool {
         let mut any = false;
         for side in &self.sides {
             let mut side = side.borrow_mut();
-            while let Some(front) = side.deferred.front() {
-                let safe = settled(front.ticket) && self.reads.is_over(front.age);
-                if !safe {
-                    break;
-                }
-                let Some(Deferred { run, .. }) = side.deferred.pop_front() else { break };
-                if side.is_loaded(run.start) {
-                    side.free.insert(run);
-                    any = true;
-                }
+            let mut safe = Vec::new();
+            while side.arriving.front().is_some_and(|(ticket, _)| settled(*ticket)) {
+                safe.extend(side.arriving.pop_front().map(|(_, run)| run));
+            }
+            let is_safe = |front: &Deferred| settled(front.ticket) && self.reads.is_over(front.age);
+            while reuse && side.deferred.front().is_some_and(is_safe) {
+                safe.extend(side.deferred.pop_front().map(|deferred| deferred.run));
+            }
+            for run in safe.into_iter().filter(|run| side.is_loaded(run.start)).collect::<Vec<_>>()
+            {
+                side.free.insert(run);
+                any = true;
             }
         }
         any
     }
 
-    pub fn has_deferred(&self, purpose: Purpose) -> bool {
-        !self.side(purpose).borrow().deferred.is_empty()
+    /// Will `mature` find something, sooner or later?
+    pub fn has_waiting(&self, purpose: Purpose, reuse: bool) -> bool {
+        let side = self.side(purpose).borrow();
+        !side.arriving.is_empty() || reuse && !side.deferred.is_empty()
     }
 
     /// Promises `blocks`, if so many are free beyond `keep`.
@@ -238,13 +256,28 @@ impl Space {
     pub fn free(&self, purpose: Purpose, run: Run, ticket: Ticket, edits: &mut Vec<FreeEdit>) {
         let age = self.reads.close_age();
         let mut side = self.side(purpose).borrow_mut();
-        side.total += run.blocks;
         if planted(Sabotage::RunReusedEarly) && side.is_loaded(run.start) {
             side.free.insert(run);
             side.hint = Some(run.start);
         } else {
             side.deferred.push_back(Deferred { ticket, age, run });
         }
+        side.add_item(purpose, run, edits);
+    }
+
+    /// The record that is being applied brings `run` from another tablet, where it was free.
+    pub fn receive(&self, purpose: Purpose, run: Run, ticket: Ticket, edits: &mut Vec<FreeEdit>) {
+        let mut side = self.side(purpose).borrow_mut();
+        side.arriving.push_back((ticket, run));
+        side.add_item(purpose, run, edits);
+    }
+}
+
+impl Side {
+    /// Adds a free-run item, merged with its neighbours where they are known.
+    fn add_item(&mut self, purpose: Purpose, run: Run, edits: &mut Vec<FreeEdit>) {
+        let side = self;
+        side.total += run.blocks;
         if !side.is_loaded(run.start) {
             edits.push((Key::free_run(purpose, run.start), Some(run.blocks)));
             return;

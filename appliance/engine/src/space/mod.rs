@@ -8,7 +8,7 @@ mod runs;
 mod zones;
 
 pub use acquire::SPACE_TABLET;
-pub use free::{Promise, Reservation, Space};
+pub use free::{Promise, Reservation, Space, SpaceChange};
 pub use reads::Reads;
 pub use runs::RunSet;
 pub use zones::{find_wholly_free, zone_piece};

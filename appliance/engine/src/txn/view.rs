@@ -11,6 +11,7 @@
 use crate::block::{Absent, Nodes, Pins};
 use crate::error::FsError;
 use crate::shard::Core;
+use crate::space::SpaceChange;
 use crate::tablet::Tablet;
 use cairn_base::{BlockNo, Run};
 use cairn_format::key::{Key, Purpose};
@@ -60,8 +61,7 @@ pub struct View<'a> {
     pub(crate) edits: BTreeMap<(TabletId, Key), PendingEdit>,
     pub(crate) totals: BTreeMap<TabletId, Totals>,
     pub(crate) next_inodes: BTreeMap<TabletId, u64>,
-    pub(crate) takes: Vec<(TabletId, Purpose, Run)>,
-    pub(crate) frees: Vec<(TabletId, Purpose, Run)>,
+    pub(crate) space: Vec<(TabletId, Purpose, SpaceChange)>,
     /// Inodes whose buffered writes go with this record.
     pub(crate) forgotten: Vec<InodeNo>,
 }
@@ -77,17 +77,13 @@ impl<'a> View<'a> {
             edits: BTreeMap::new(),
             totals: BTreeMap::new(),
             next_inodes: BTreeMap::new(),
-            takes: Vec::new(),
-            frees: Vec::new(),
+            space: Vec::new(),
             forgotten: Vec::new(),
         }
     }
 
     pub fn is_unchanged(&self) -> bool {
-        self.edits.is_empty()
-            && self.totals.is_empty()
-            && self.takes.is_empty()
-            && self.frees.is_empty()
+        self.edits.is_empty() && self.totals.is_empty() && self.space.is_empty()
     }
 
     pub fn tablet(&self, id: TabletId) -> Rc<Tablet> {
@@ -156,11 +152,16 @@ impl<'a> View<'a> {
 
     /// Links blocks that the operation has reserved.
     pub fn take_run(&mut self, tablet: TabletId, purpose: Purpose, run: Run) {
-        self.takes.push((tablet, purpose, run));
+        self.space.push((tablet, purpose, SpaceChange::Take(run)));
     }
 
     pub fn free_run(&mut self, tablet: TabletId, purpose: Purpose, run: Run) {
-        self.frees.push((tablet, purpose, run));
+        self.space.push((tablet, purpose, SpaceChange::Free(run)));
+    }
+
+    /// Takes over a run that was free in another tablet.
+    pub fn receive_run(&mut self, tablet: TabletId, purpose: Purpose, run: Run) {
+        self.space.push((tablet, purpose, SpaceChange::Receive(run)));
     }
 
     /// Holds the stretch up while an operation over tablets has `ino`.
