@@ -14,7 +14,7 @@ use crate::report::{Findings, Object};
 use cairn_base::door::Disk;
 use cairn_base::{BLOCK_BYTES, BlockNo, Run};
 use cairn_format::record::{Batch, BatchHeader, Record};
-use cairn_format::superblock::{LogArea, Superblock};
+use cairn_format::superblock::{EPOCH_OF_FORMAT, LogArea, Superblock};
 use cairn_format::{RootGeneration, TabletId};
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -95,7 +95,9 @@ pub(crate) async fn load<K: Disk>(
         end: 0,
         ceiling: seen.values().map(|seen| seen.ceiling).max().unwrap_or(0),
     };
-    let acked = seen.values().map(|seen| seen.acked).max().unwrap_or(0);
+    let acked = seen.values().map(|seen| seen.acked).max();
+    // Every epoch but that of format begins with a batch that is durable before the log counts.
+    let acked = acked.unwrap_or(u64::from(area.epoch.get() > EPOCH_OF_FORMAT));
     let mut position = seen.values().map(|seen| seen.tail).max().unwrap_or(0);
     let mut seq = 0;
     loop {

@@ -12,8 +12,8 @@ use cairn_format::item::{FileKind, FreeRunItem, InodeItem};
 use cairn_format::key::{Key, Purpose};
 use cairn_format::node::{NODE_BLOCKS, NODE_BYTES, NodeBuilder};
 use cairn_format::superblock::{
-    DEVICE_IN_SERVICE, DeviceEntry, LOG_IN_USE, LOG_RETIRING, LogArea, ROLE_DATA, ROLE_META,
-    ROLE_MIXED, Superblock, front_blocks, root_block,
+    DEVICE_IN_SERVICE, DeviceEntry, EPOCH_OF_FORMAT, LOG_IN_USE, LOG_RETIRING, LogArea, ROLE_DATA,
+    ROLE_META, ROLE_MIXED, Superblock, front_blocks, root_block,
 };
 use cairn_format::tablet_root::{RootBody, TabletRootBlock, Totals, TreeRef};
 use cairn_format::{InodeNo, RootGeneration, Seq, TabletId};
@@ -160,7 +160,7 @@ fn plan<K: Disk>(
     entropy.fill(&mut superblock.name_key);
     entropy.fill(&mut superblock.handle_key);
     superblock.generation = 1.into();
-    superblock.epoch = 1.into();
+    superblock.epoch = EPOCH_OF_FORMAT.into();
     superblock.created = clock.wall().into();
     superblock.seq_ceiling = first_seq(clock).0.into();
     superblock.tablets = options.tablets.into();
@@ -294,7 +294,7 @@ async fn write_root_directory<K: Disk>(
     for tablet in (0..options.tablets).map(TabletId) {
         let mut body = RootBody::empty(tablet);
         body.generation = 1.into();
-        body.epoch = 1.into();
+        body.epoch = EPOCH_OF_FORMAT.into();
         if tablet == root.tablet() {
             body.fs = tree;
             body.newest_meta_seq = seq.0.into();

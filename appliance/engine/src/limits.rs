@@ -40,6 +40,10 @@ pub const RELOG_BYTES_MAX: usize = 32 << 10;
 
 /// One shard's memtables, when nothing else is configured.
 pub const MEMTABLE_BYTES_DEFAULT: usize = 64 << 20;
+/// The least memtable budget of a shard, and what each of its tablets adds to it: a freeze leaves its
+/// own free-run edits in the next memtable, and a budget full of those would freeze for ever.
+pub const MEMTABLE_BYTES_MIN: usize = 64 << 10;
+pub const MEMTABLE_TABLET_BYTES: usize = 1 << 10;
 /// One shard's node cache.
 pub const CACHE_BYTES_DEFAULT: usize = 256 << 20;
 

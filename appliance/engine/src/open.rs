@@ -448,6 +448,8 @@ impl<D: Doors> Shard<D> {
         let folding = self.core.tablets().filter(|t| t.root.borrow().fold_cursor.is_some());
         self.core.counters.folds_resumed.add(folding.count() as u64);
         self.carry_over().await?;
+        // The mark that follows says that what was carried over is all there.
+        self.settle(self.log.newest_ticket()).await?;
         self.log.begin_with_mark();
         self.settle(self.log.newest_ticket()).await?;
         let others = self.core.pool.shards - 1;

@@ -8,6 +8,7 @@ use crate::block::{Absent, Cache, Pins, fetch_filter, fetch_node};
 use crate::counters::Counters;
 use crate::data::Dirty;
 use crate::error::FsError;
+use crate::limits::{MEMTABLE_BYTES_MIN, MEMTABLE_TABLET_BYTES};
 use crate::lock::Locks;
 use crate::log::{Ticket, WriteLog};
 use crate::open::Barrier;
@@ -31,7 +32,7 @@ use zerocopy::IntoBytes;
 /// What an operator may set for one shard.
 #[derive(Clone, Copy, Debug)]
 pub struct ShardConfig {
-    /// Budget of all memtables.
+    /// Budget of all memtables; raised to what `limits.rs` says is the least.
     pub memtable_bytes: usize,
     pub cache_bytes: usize,
 }
@@ -144,6 +145,9 @@ pub(crate) struct ShardParts<D: Doors> {
 impl<D: Doors> Shard<D> {
     pub(crate) fn new(parts: ShardParts<D>) -> Rc<Shard<D>> {
         let epoch = parts.core.pool.epoch.0;
+        let mut config = parts.config;
+        let least = MEMTABLE_BYTES_MIN.max(parts.core.tablets.len() * MEMTABLE_TABLET_BYTES);
+        config.memtable_bytes = config.memtable_bytes.max(least);
         let gate = parts.handle.gate("shard");
         Rc::new(Shard {
             core: parts.core,
@@ -153,7 +157,7 @@ impl<D: Doors> Shard<D> {
             log: parts.log,
             peers: parts.peers,
             gate,
-            config: parts.config,
+            config,
             pace: WaitList::new(),
             memory_wanted: Cell::new(0),
             fold_paced_at: Cell::new(0),
@@ -396,7 +400,8 @@ impl<D: Doors> Shard<D> {
                 if self.log.has_failed() {
                     return Some(Err(FsError::Stopped));
                 }
-                let bytes = bytes.min(self.config.memtable_bytes);
+                // Half of the budget can always be made free, so nothing waits for more.
+                let bytes = bytes.min(self.config.memtable_bytes / 2);
                 if self.core.memtable_bytes() + bytes <= self.config.memtable_bytes {
                     self.memory_wanted.set(0);
                     return Some(Ok(()));

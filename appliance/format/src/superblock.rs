@@ -157,6 +157,9 @@ pub struct Superblock {
 const _: () = assert!(size_of::<Superblock>() == SUPERBLOCK_BYTES);
 const _: () = assert!(std::mem::offset_of!(Superblock, devices) == 128);
 
+/// What format writes as the pool's first epoch: the only one whose logs begin empty.
+pub const EPOCH_OF_FORMAT: u64 = 1;
+
 /// Why a copy cannot be used; the first two say "look at another copy", the others are final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SuperblockError {

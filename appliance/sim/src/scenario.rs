@@ -68,7 +68,7 @@ impl Scenario {
             tablets: [2, 3, 5, 8, 16][prng.below(5) as usize],
             device_blocks,
             fua: prng.percent(60),
-            memtable_bytes: [192 << 10, 256 << 10, 512 << 10][prng.below(3) as usize],
+            memtable_bytes: [64 << 10, 128 << 10, 512 << 10][prng.below(3) as usize],
             log_blocks: [1024, 1500][prng.below(2) as usize],
         };
         let device = prng.below(world.device_blocks.len() as u64) as u8;

@@ -15,11 +15,11 @@ use crate::tablet::{LogTree, Root, Tablet, filter_hash};
 use crate::tree::{Built, Item, NodePlaces, pack_tree, write_nodes};
 use cairn_base::door::{Disk, Doors, Durability};
 use cairn_base::{BLOCK_BYTES, DmaSlice, Run};
-use cairn_format::TabletId;
 use cairn_format::filter::{FilterBuilder, FilterRef, filter_blocks};
 use cairn_format::key::Purpose;
-use cairn_format::record::RecordWriter;
+use cairn_format::record::{RecordWriter, write_trim};
 use cairn_format::tablet_root::{LogTreeEntry, RootBody};
+use cairn_format::{RootGeneration, TabletId};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -198,37 +198,46 @@ impl<D: Doors> Shard<D> {
             return Ok(());
         }
         self.settle(self.log.newest_ticket()).await?;
-        let mut generations = Vec::new();
         let mut wrote = None;
         let tablets: Vec<Rc<Tablet>> = self.core.tablets().cloned().collect();
-        for tablet in tablets {
+        for tablet in &tablets {
             if let Some((ticket, body)) = tablet.root_record.take() {
                 if self.log.is_settled(ticket) {
-                    wrote = Some(self.write_root_block(&tablet, &body).await?);
+                    wrote = Some(self.write_root_block(tablet, &body).await?);
                     tablet.root_block_generation.set(body.generation.get());
                 } else {
                     // Newer than the settle above, so newer than the tail as well.
                     tablet.keep_root_record(ticket, body);
                 }
             }
-            generations.push((
-                tablet.id,
-                cairn_format::RootGeneration(tablet.root_block_generation.get()),
-            ));
         }
         if let Some(device) = wrote {
             self.flush(device).await?;
         }
-        let bytes = 64 + 16 * generations.len();
-        let admission = self.log.admit(bytes, LogClass::Root).await?;
+        let admission = self.log.admit(trim_bytes(&tablets), LogClass::Root).await?;
         self.log.seq(self.wall_us());
         self.log.set_tail(tail);
-        let ticket = self.log.append(|out| {
-            cairn_format::record::write_trim(out, generations.iter().copied());
-        });
+        let ticket = self.append_root_generations(&tablets);
         drop(admission);
         self.core.counters.trims.add(1);
         self.settle(ticket).await
+    }
+
+    /// Lists which root blocks this epoch began with: an older one, found in the place of one that
+    /// was lost since, is then known for what it is.
+    pub(crate) async fn log_root_generations(&self, tablets: &[Rc<Tablet>]) -> Result<(), FsError> {
+        let _admission = self.log.admit(trim_bytes(tablets), LogClass::Root).await?;
+        self.log.seq(self.wall_us());
+        self.append_root_generations(tablets);
+        Ok(())
+    }
+
+    fn append_root_generations(&self, tablets: &[Rc<Tablet>]) -> Ticket {
+        let generation =
+            |tablet: &Rc<Tablet>| (tablet.id, RootGeneration(tablet.root_block_generation.get()));
+        self.log.append(|out| {
+            write_trim(out, tablets.iter().map(generation));
+        })
     }
 
     async fn write_root_block(
@@ -243,6 +252,10 @@ impl<D: Doors> Shard<D> {
         wrote.map_err(|error| FsError::Media { block: at, error })?;
         Ok(at.device())
     }
+}
+
+fn trim_bytes(tablets: &[Rc<Tablet>]) -> usize {
+    64 + 16 * tablets.len()
 }
 
 /// Blocks that a tree of so many item bytes takes at most.

@@ -15,7 +15,7 @@ use cairn_base::door::Disk;
 use cairn_base::{BLOCK_BYTES, Run};
 use cairn_format::key::Key;
 use cairn_format::record::{Batch, EditKind, Record};
-use cairn_format::superblock::LogArea;
+use cairn_format::superblock::{EPOCH_OF_FORMAT, LogArea};
 use cairn_format::tablet_root::{RootBody, Totals};
 use cairn_format::{Damage, Epoch, LogPosition, Seq, ShardId, TabletId};
 use std::collections::BTreeMap;
@@ -77,6 +77,10 @@ pub async fn read_log<K: Disk>(
         acked = acked.max(header.acked.get());
         tail = tail.max(header.tail.get());
         ceiling = ceiling.max(header.ceiling.get());
+    }
+    // Every epoch but that of format begins with a mark, durable before the log counts.
+    if found.is_empty() && area.epoch.get() > EPOCH_OF_FORMAT {
+        acked = 1;
     }
     let mut chain = Vec::new();
     let mut next = tail;

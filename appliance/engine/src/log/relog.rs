@@ -39,6 +39,7 @@ impl<D: Doors> Shard<D> {
     /// memtables go first, so that only the largest of a pool that lost shards become trees.
     pub(crate) async fn carry_over(self: &Rc<Self>) -> Result<(), FsError> {
         let mut tablets: Vec<Rc<Tablet>> = self.core.tablets().cloned().collect();
+        self.log_root_generations(&tablets).await?;
         tablets.sort_by_key(|tablet| tablet.active.borrow().node_bytes());
         for tablet in tablets {
             let root_is_on_its_block =

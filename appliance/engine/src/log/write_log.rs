@@ -62,6 +62,7 @@ struct Sealed {
 struct Flying {
     batch: u64,
     seq: u64,
+    has_records: bool,
     end: u64,
     tail: u64,
     ceiling: u64,
@@ -78,6 +79,8 @@ struct State {
     /// Position behind the last sealed batch.
     next: u64,
     acked: u64,
+    /// Position behind the last acknowledged batch that holds records.
+    promised: u64,
     /// What the next header says about the tail, and what is durable of that.
     tail: u64,
     tail_durable: u64,
@@ -156,6 +159,7 @@ impl<D: Doors> WriteLog<D> {
                 acked_batch: 0,
                 next: 0,
                 acked: 0,
+                promised: 0,
                 tail: 0,
                 tail_durable: 0,
                 last_mark: 0,
@@ -221,7 +225,7 @@ impl<D: Doors> WriteLog<D> {
         let state = self.state.borrow();
         state.flying.is_empty()
             && state.sealed.is_empty()
-            && state.last_mark < state.acked
+            && state.last_mark < state.promised
             && !self.failed.get()
     }
 
@@ -497,11 +501,11 @@ impl<D: Doors> WriteLog<D> {
         sealed.header.ceiling = state.ceiling.into();
         seal_batch(&mut sealed.bytes, sealed.header);
         let header = &sealed.header;
-        // An empty batch carries the mark and needs no other to carry its own.
-        state.last_mark = if header.records.get() == 0 { u64::MAX } else { state.acked };
+        state.last_mark = state.acked;
         let flying = Flying {
             batch: sealed.batch,
             seq: header.seq.get(),
+            has_records: header.records.get() > 0,
             end: header.position.get() + u64::from(header.blocks.get()),
             tail: state.tail,
             ceiling: state.ceiling,
@@ -532,6 +536,9 @@ impl<D: Doors> WriteLog<D> {
             while state.flying.front().is_some_and(|flying| flying.done) {
                 let Some(flying) = state.flying.pop_front() else { break };
                 state.acked = flying.end;
+                if flying.has_records {
+                    state.promised = flying.end;
+                }
                 state.acked_batch = state.acked_batch.max(flying.batch);
                 state.tail_durable = flying.tail;
                 state.ceiling_durable = flying.ceiling;
