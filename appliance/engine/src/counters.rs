@@ -82,6 +82,8 @@ counters! {
     zones_returned,
     /// Requests that met a full queue.
     busy,
+    /// Repeated calls that were told what had become of the first.
+    replayed_answers,
 }
 
 #[derive(Debug, Default)]

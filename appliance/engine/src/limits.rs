@@ -87,5 +87,10 @@ pub const LISTING_ENTRIES_MAX: usize = 4096;
 /// Free-run items loaded by one step of a tablet's allocator.
 pub const FREE_RUNS_LOAD: usize = 1024;
 
+/// Answers a shard keeps for calls that are repeated, and for how long. Clients repeat a call after
+/// one minute on a silent connection, at once on a new one.
+pub const ANSWERS_MAX: usize = 1 << 14;
+pub const ANSWER_AGE_MAX: cairn_base::Nanos = cairn_base::Nanos::from_secs(120);
+
 /// Requests a shard may have open at one peer.
 pub const PEER_OPEN_MAX: usize = 128;

@@ -4,6 +4,7 @@
 //! (`cairn_reactor::Post`). Everything here is plain data that can cross threads.
 
 use crate::error::FsError;
+use crate::once::CallKey;
 use crate::op::{Reply, Request};
 use crate::shard::Shard;
 use crate::status::ShardStatus;
@@ -19,7 +20,11 @@ use std::rc::Rc;
 #[derive(Debug)]
 pub enum Ask {
     /// Run an operation whose home is there.
-    Op(Box<Request>),
+    Op {
+        request: Box<Request>,
+        /// Set for what must not be carried out twice.
+        once: Option<CallKey>,
+    },
     /// First phase: lock and tell (`txn/across.rs`).
     Prepare {
         op: OpId,
@@ -153,7 +158,7 @@ impl<D: Doors> Shard<D> {
     fn refuse(&self, ask: &Ask) -> Answer {
         let stopped = FsError::Stopped;
         match ask {
-            Ask::Op(_) => Answer::Op(Err(stopped)),
+            Ask::Op { .. } => Answer::Op(Err(stopped)),
             Ask::Prepare { .. } => Answer::Fact(Err(stopped)),
             Ask::Apply { .. }
             | Ask::Abandon { .. }
@@ -172,7 +177,9 @@ impl<D: Doors> Shard<D> {
 
     async fn serve(self: Rc<Self>, from: ShardId, ask: Ask, replier: Replier<Ask, Answer>) {
         let answer = match ask {
-            Ask::Op(request) => Answer::Op(self.run_here(*request).await.map(Box::new)),
+            Ask::Op { request, once } => {
+                Answer::Op(self.run_once(*request, once).await.map(Box::new))
+            }
             Ask::Prepare { op, watch, bytes, class } => {
                 Answer::Fact(self.prepare(op, &watch, bytes, class).await)
             }

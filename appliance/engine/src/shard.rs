@@ -11,6 +11,7 @@ use crate::error::FsError;
 use crate::limits::{MEMTABLE_BYTES_MIN, MEMTABLE_TABLET_BYTES};
 use crate::lock::Locks;
 use crate::log::{Ticket, WriteLog};
+use crate::once::Answers;
 use crate::open::Barrier;
 use crate::peer::Peers;
 use crate::pool::Pool;
@@ -110,6 +111,7 @@ pub struct Shard<D: Doors> {
     pub(crate) handle: Handle,
     pub(crate) log: Rc<WriteLog<D>>,
     pub(crate) peers: Peers,
+    pub(crate) answers: Answers,
     pub(crate) gate: Gate,
     pub(crate) config: ShardConfig,
     /// Something changed that pacing, or somebody waiting for memory, wants to look at.
@@ -156,6 +158,7 @@ impl<D: Doors> Shard<D> {
             handle: parts.handle,
             log: parts.log,
             peers: parts.peers,
+            answers: Answers::default(),
             gate,
             config,
             pace: WaitList::new(),

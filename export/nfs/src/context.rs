@@ -16,7 +16,7 @@ use crate::status::{handle_stat, nfs_stat};
 use crate::wire::{self, Failure, Handle, NfsStat, PostOpAttributes};
 use cairn_base::door::Doors;
 use cairn_engine::attr::{Attr, Change};
-use cairn_engine::{Cred, FsError, Shard, op};
+use cairn_engine::{CallKey, Cred, FsError, Shard, op};
 use cairn_format::InodeNo;
 use cairn_net::server::Call;
 use std::rc::Rc;
@@ -24,6 +24,8 @@ use std::rc::Rc;
 pub struct Context<'a, D: Doors> {
     pub server: &'a NfsServer<D>,
     pub call: &'a Call,
+    /// Set for a procedure that must not be carried out twice.
+    pub once: Option<CallKey>,
 }
 
 /// What a handle names, and as whom the call may touch it.
@@ -39,6 +41,11 @@ pub type SealedHandle = [u8; HANDLE_BYTES];
 impl<'a, D: Doors> Context<'a, D> {
     pub fn shard(&self) -> &'a Rc<Shard<D>> {
         self.server.shard()
+    }
+
+    /// Has the engine carry out a change of names or attributes, once however often it is asked.
+    pub async fn carry_out<O: op::Op>(&self, op: O) -> Result<O::Output, FsError> {
+        self.shard().call_once(op, self.once).await
     }
 
     pub fn target(&self, handle: Handle<'_>) -> Result<Target<'a>, NfsStat> {

@@ -6,10 +6,11 @@
 //! and as whom (`context.rs`, `handle.rs`, `export.rs`, `auth.rs`), asks the engine, and encodes what
 //! came of it (`attr.rs`, `status.rs`).
 //!
-//! Nothing is kept about clients between calls but the answers of `reply_cache.rs`.
+//! Nothing is kept about clients between calls here; the engine remembers what must not be done twice.
 
 mod attr;
 pub mod auth;
+mod call_identity;
 mod context;
 pub mod export;
 mod handle;
@@ -20,10 +21,8 @@ mod name;
 mod portmap;
 pub mod portmap_wire;
 mod proc;
-mod reply_cache;
 mod server;
 mod status;
 pub mod wire;
 
-pub use reply_cache::ReplyCacheLimits;
 pub use server::{NfsConfig, NfsServer};

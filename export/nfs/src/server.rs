@@ -9,20 +9,21 @@
 //! is carried out where the engine's mail takes it; nothing here knows which shard that is.
 //!
 //! Calls that only read, and WRITEs, run inside their connection's future and end with it. Calls that
-//! change names or attributes pass `reply_cache.rs` first, and then run as tasks in this server's
-//! gate: if the connection breaks they still come to their end, so that a client that asks again on
-//! a new connection is told what became of the first time.
+//! change names or attributes run as tasks in this server's gate, under a key (`call_identity.rs`) by
+//! which the engine knows them again: if the connection breaks they still come to their end, and a
+//! client that asks again on a new one is told what became of the first time.
 
+use crate::call_identity::CallIdentity;
 use crate::context::Context;
 use crate::export::Exports;
 use crate::handle::HandleSeal;
 use crate::mount_wire::MountProcedure;
 use crate::portmap_wire::PortmapProcedure;
-use crate::reply_cache::{Admission, CallIdentity, CallKey, ReplyCache, ReplyCacheLimits};
+
 use crate::wire::{Args, Procedure};
 use crate::{mount, mount_wire, portmap, portmap_wire, proc, wire};
 use cairn_base::door::Doors;
-use cairn_engine::Shard;
+use cairn_engine::{CallKey, Shard};
 use cairn_net::rpc::{self, CallHeader, Credential, Refusal};
 use cairn_net::server::Call;
 use cairn_net::xdr::{Decoder, Encoder, XdrError};
@@ -39,13 +40,12 @@ pub struct NfsConfig {
     pub exports: Exports,
     /// Where this server listens, for clients that ask the port mapper.
     pub port: u16,
-    pub replies: ReplyCacheLimits,
 }
 
 impl NfsConfig {
     /// The root directory, for clients on this machine.
     pub fn loopback(port: u16) -> NfsConfig {
-        NfsConfig { exports: Exports::loopback_root(), port, replies: ReplyCacheLimits::DEFAULT }
+        NfsConfig { exports: Exports::loopback_root(), port }
     }
 }
 
@@ -54,7 +54,6 @@ pub struct NfsServer<D: Doors> {
     seal: HandleSeal,
     exports: Exports,
     port: u16,
-    replies: Rc<ReplyCache>,
     gate: Gate,
 }
 
@@ -62,9 +61,8 @@ impl<D: Doors> NfsServer<D> {
     pub fn new(shard: Rc<Shard<D>>, config: NfsConfig) -> Rc<NfsServer<D>> {
         let seal = HandleSeal::new(shard.handle_key(), shard.fsid());
         let gate = shard.reactor().gate("nfs call");
-        let replies = ReplyCache::new(config.replies);
-        let NfsConfig { exports, port, .. } = config;
-        Rc::new(NfsServer { shard, seal, exports, port, replies, gate })
+        let NfsConfig { exports, port } = config;
+        Rc::new(NfsServer { shard, seal, exports, port, gate })
     }
 
     /// The handler of `cairn_net::server::serve_connection`.
@@ -73,7 +71,7 @@ impl<D: Doors> NfsServer<D> {
             Ok(Route::Nfs(procedure)) if changes_names_or_attributes(procedure) => {
                 self.answer_once(call, procedure).await
             }
-            Ok(route) => Some(self.carry_out(&call, route).await),
+            Ok(route) => Some(self.carry_out(&call, route, None).await),
             Err(refusal) => Some(rpc::refuse(call.header.xid, refusal)),
         }
     }
@@ -100,22 +98,13 @@ impl<D: Doors> NfsServer<D> {
     }
 
     async fn answer_once(self: Rc<Self>, call: Call, procedure: Procedure) -> Option<Encoder> {
-        let claim = match self.replies.admit(self.call_key(&call)).await {
-            Admission::New(claim) => claim,
-            Admission::Replay(reply) => return Some(encoded(&reply)),
-        };
+        let once = Some(self.call_key(&call));
         let server = self.clone();
-        let task = self.gate.spawn_with(async move {
-            let answer = server.carry_out(&call, Route::Nfs(procedure)).await;
-            let (fields, payloads) = answer.parts();
-            assert!(payloads.is_empty(), "only READ sends payloads");
-            let reply: Rc<[u8]> = fields.into();
-            claim.finish(reply.clone(), server.shard.reactor().now());
-            reply
-        });
+        let task = self
+            .gate
+            .spawn_with(async move { server.carry_out(&call, Route::Nfs(procedure), once).await });
         // The gate is closed: we are going down, and the client will ask again.
-        let reply = task.ok()?.await;
-        Some(encoded(&reply))
+        Some(task.ok()?.await)
     }
 
     fn call_key(&self, call: &Call) -> CallKey {
@@ -134,9 +123,9 @@ impl<D: Doors> NfsServer<D> {
         identity.key(&self.shard.handle_key())
     }
 
-    async fn carry_out(&self, call: &Call, route: Route) -> Encoder {
+    async fn carry_out(&self, call: &Call, route: Route, once: Option<CallKey>) -> Encoder {
         let mut to = rpc::success(call.header.xid);
-        let context = Context { server: self, call };
+        let context = Context { server: self, call, once };
         let done = match route {
             Route::Nfs(procedure) => nfs(&context, procedure, &mut to).await,
             Route::Mount(procedure) => mount(&context, procedure, &mut to).await,
@@ -203,12 +192,6 @@ fn changes_names_or_attributes(procedure: Procedure) -> bool {
         | Procedure::Pathconf
         | Procedure::Commit => false,
     }
-}
-
-fn encoded(reply: &[u8]) -> Encoder {
-    let mut to = Encoder::with_capacity(reply.len());
-    to.fixed(reply);
-    to
 }
 
 fn decode<'a, A: Args<'a>>(mut args: Decoder<'a>) -> Result<A, XdrError> {
@@ -346,12 +329,5 @@ mod tests {
     fn arguments_that_end_early_are_noticed() {
         let handle = [0, 0, 0, 8, 1, 2, 3, 4, 5, 6, 7];
         assert_eq!(decode::<wire::Handle<'_>>(Decoder::new(&handle)), Err(XdrError::Short));
-    }
-
-    #[test]
-    fn a_replayed_answer_has_the_bytes_of_the_first() {
-        let (fields, payloads) = encoded(&[1, 2, 3, 4, 5, 6, 7, 8]).parts();
-        assert_eq!(fields, [1, 2, 3, 4, 5, 6, 7, 8]);
-        assert!(payloads.is_empty());
     }
 }

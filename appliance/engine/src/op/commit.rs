@@ -22,12 +22,19 @@ pub struct Commit {
     pub len: u64,
 }
 
+#[derive(Clone, Copy, Debug)]
+pub struct Committed {
+    pub change: Change,
+    /// Of the shard that holds the file.
+    pub verifier: u64,
+}
+
 impl Commit {
     pub fn home(&self) -> InodeNo {
         self.ino
     }
 
-    pub(crate) async fn run<D: Doors>(self, shard: &Rc<Shard<D>>) -> Result<Change, FsError> {
+    pub(crate) async fn run<D: Doors>(self, shard: &Rc<Shard<D>>) -> Result<Committed, FsError> {
         let ino = self.ino;
         let before = shard
             .read_with(|view| {
@@ -59,6 +66,7 @@ impl Commit {
                 Ok(view.attr(ino, &item))
             })
             .await?;
-        Ok(Change { before, after })
+        let verifier = shard.write_verifier();
+        Ok(Committed { change: Change { before, after }, verifier })
     }
 }

@@ -66,7 +66,7 @@ pub struct Mknod {
     pub rdev: Rdev,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Created {
     pub ino: InodeNo,
     pub attr: Attr,

@@ -24,7 +24,7 @@ pub struct Link {
     pub name: Name,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Linked {
     pub attr: Attr,
     pub dir: Change,

@@ -22,7 +22,7 @@ mod write;
 mod xattr;
 
 pub use access::{Access, Accessed};
-pub use commit::Commit;
+pub use commit::{Commit, Committed};
 pub use create::{Create, CreateHow, Created, Mkdir, Mknod, Symlink};
 pub use getattr::{Attrs, Getattr};
 pub use link::{Link, Linked};
@@ -39,6 +39,7 @@ pub use xattr::{GetXattr, ListXattr, RemoveXattr, SetXattr, XattrSet};
 use crate::attr::{Attr, Change};
 use crate::error::FsError;
 use crate::item::Entry;
+use crate::once::CallKey;
 use crate::peer::{Answer, Ask, mismatch};
 use crate::shard::Shard;
 use cairn_base::door::Doors;
@@ -119,7 +120,7 @@ operations! {
     Readlink => LinkText,
     Read => Data,
     Write => Written,
-    Commit => Change,
+    Commit => Committed,
     Create => Created,
     Mkdir => Created,
     Symlink => Created,
@@ -139,12 +140,23 @@ operations! {
 impl<D: Doors> Shard<D> {
     /// Runs an operation on the shard that owns its home: this one, or another by mail.
     pub async fn call<O: Op>(self: &Rc<Self>, op: O) -> Result<O::Output, FsError> {
+        self.call_once(op, None).await
+    }
+
+    /// The same, carried out once for all calls of that key (`once.rs`). To be awaited in a task
+    /// that comes to its end whatever the client does.
+    pub async fn call_once<O: Op>(
+        self: &Rc<Self>,
+        op: O,
+        once: Option<CallKey>,
+    ) -> Result<O::Output, FsError> {
         let request: Request = op.into();
         let owner = self.home(request.home())?;
         if owner == self.core.id {
-            return self.run_here(request).await.map(O::unwrap_reply);
+            return self.run_once(request, once).await.map(O::unwrap_reply);
         }
-        match self.peers.ask(owner, Ask::Op(Box::new(request))).await? {
+        let ask = Ask::Op { request: Box::new(request), once };
+        match self.peers.ask(owner, ask).await? {
             Answer::Op(reply) => reply.map(|reply| O::unwrap_reply(*reply)),
             other => mismatch(&other),
         }

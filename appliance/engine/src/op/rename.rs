@@ -37,7 +37,7 @@ pub struct Rename {
     pub to_name: Name,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Renamed {
     pub from: Change,
     pub to: Change,

@@ -38,6 +38,8 @@ pub struct Written {
     pub change: Change,
     /// At least what was asked.
     pub stability: Stability,
+    /// Of the shard that holds the file: it changes when buffered data is lost there.
+    pub verifier: u64,
 }
 
 impl Write {
@@ -54,6 +56,6 @@ impl Write {
             Stability::Unstable => Stability::Unstable,
             Stability::DataSync | Stability::FileSync => Stability::FileSync,
         };
-        Ok(Written { change, stability })
+        Ok(Written { change, stability, verifier: shard.write_verifier() })
     }
 }

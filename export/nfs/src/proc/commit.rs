@@ -21,9 +21,9 @@ async fn ask<D: Doors>(call: &Context<'_, D>, args: CommitArgs<'_>) -> CommitRes
     let len = args.count.into();
     let op = op::Commit { cred: target.cred, ino, offset: args.offset, len };
     match call.shard().call(op).await {
-        Ok(change) => Ok(CommitOk {
-            change: call.change(&change),
-            verifier: call.shard().write_verifier().to_be_bytes(),
+        Ok(committed) => Ok(CommitOk {
+            change: call.change(&committed.change),
+            verifier: committed.verifier.to_be_bytes(),
         }),
         Err(error) => Err(call.failed_change(error, ino).await),
     }

@@ -25,7 +25,7 @@ async fn make<D: Doors>(call: &Context<'_, D>, args: CreateArgs<'_>) -> MadeRes 
         wire::CreateHow::Exclusive(verifier) => CreateHow::Exclusive(verifier),
     };
     let op = op::Create { cred, dir, name: new_name(args.place.name)?, how };
-    let answer = call.shard().call(op).await;
+    let answer = call.carry_out(op).await;
     made(call, export.id, dir, answer).await
 }
 

@@ -20,7 +20,7 @@ async fn ask<D: Doors>(call: &Context<'_, D>, args: LinkArgs<'_>) -> LinkRes {
         return Err(NfsStat::XDev.into());
     }
     let name = new_name(args.link.name)?;
-    match call.shard().call(op::Link { cred, ino, dir, name }).await {
+    match call.carry_out(op::Link { cred, ino, dir, name }).await {
         Ok(linked) => Ok(LinkChanges {
             attributes: Some(call.attributes(&linked.attr)),
             dir_change: call.change(&linked.dir),

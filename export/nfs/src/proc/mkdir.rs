@@ -17,6 +17,6 @@ async fn make<D: Doors>(call: &Context<'_, D>, args: MkdirArgs<'_>) -> MadeRes {
     let Target { export, ino: dir, cred } = call.target_to_change(args.place.dir)?;
     let name = new_name(args.place.name)?;
     let op = op::Mkdir { cred, dir, name, set: set_attr(&args.attributes) };
-    let answer = call.shard().call(op).await;
+    let answer = call.carry_out(op).await;
     made(call, export.id, dir, answer).await
 }

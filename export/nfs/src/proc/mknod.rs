@@ -32,6 +32,6 @@ async fn make<D: Doors>(call: &Context<'_, D>, args: MknodArgs<'_>) -> MadeRes {
         kind,
         rdev: Rdev { major: device.major, minor: device.minor },
     };
-    let answer = call.shard().call(op).await;
+    let answer = call.carry_out(op).await;
     made(call, export.id, dir, answer).await
 }

@@ -14,7 +14,7 @@ pub async fn remove<D: Doors>(call: &Context<'_, D>, args: DirOp<'_>, to: &mut E
 async fn ask<D: Doors>(call: &Context<'_, D>, args: DirOp<'_>) -> RemoveRes {
     let Target { ino: dir, cred, .. } = call.target_to_change(args.dir)?;
     let name = plain_name(args.name)?;
-    match call.shard().call(op::Unlink { cred, dir, name }).await {
+    match call.carry_out(op::Unlink { cred, dir, name }).await {
         Ok(change) => Ok(call.change(&change)),
         Err(error) => Err(call.failed_change(error, dir).await),
     }

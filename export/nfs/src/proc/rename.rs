@@ -24,7 +24,7 @@ async fn ask<D: Doors>(call: &Context<'_, D>, args: RenameArgs<'_>) -> RenameRes
     let from_name = plain_name(args.from.name)?;
     let to_name = plain_name(args.to.name)?;
     let op = op::Rename { cred, from_dir, from_name, to_dir, to_name };
-    match call.shard().call(op).await {
+    match call.carry_out(op).await {
         Ok(renamed) => Ok(RenameChanges {
             from_dir: call.change(&renamed.from),
             to_dir: call.change(&renamed.to),

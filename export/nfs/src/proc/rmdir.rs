@@ -14,7 +14,7 @@ pub async fn rmdir<D: Doors>(call: &Context<'_, D>, args: DirOp<'_>, to: &mut En
 async fn ask<D: Doors>(call: &Context<'_, D>, args: DirOp<'_>) -> RemoveRes {
     let Target { ino: dir, cred, .. } = call.target_to_change(args.dir)?;
     let name = directory_name(args.name)?;
-    match call.shard().call(op::Rmdir { cred, dir, name }).await {
+    match call.carry_out(op::Rmdir { cred, dir, name }).await {
         Ok(change) => Ok(call.change(&change)),
         Err(error) => Err(call.failed_change(error, dir).await),
     }

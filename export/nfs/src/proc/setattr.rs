@@ -20,7 +20,7 @@ async fn set<D: Doors>(call: &Context<'_, D>, args: SetattrArgs<'_>) -> SetattrR
         set: set_attr(&args.attributes),
         guard: args.guard.map(time),
     };
-    match call.shard().call(op).await {
+    match call.carry_out(op).await {
         Ok(change) => Ok(call.change(&change)),
         Err(error) => Err(call.failed_change(error, ino).await),
     }

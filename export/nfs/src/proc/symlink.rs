@@ -22,6 +22,6 @@ async fn make<D: Doors>(call: &Context<'_, D>, args: SymlinkArgs<'_>) -> MadeRes
         set: set_attr(&args.attributes),
         target: args.target.to_vec(),
     };
-    let answer = call.shard().call(op).await;
+    let answer = call.carry_out(op).await;
     made(call, export.id, dir, answer).await
 }

@@ -43,7 +43,7 @@ async fn ask<D: Doors>(call: &Context<'_, D>, args: WriteArgs<'_>) -> WriteRes {
             change: call.change(&written.change),
             count,
             committed: stable(written.stability),
-            verifier: call.shard().write_verifier().to_be_bytes(),
+            verifier: written.verifier.to_be_bytes(),
         }),
         Err(error) => Err(call.failed_change(error, ino).await),
     }
