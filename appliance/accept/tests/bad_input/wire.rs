@@ -301,3 +301,25 @@ fn a_call_that_is_sent_again_is_not_done_again() {
     assert_eq!(wire.ask(&other).expect("a reply").results[0], 2, "NOENT");
     client.null().expect("null");
 }
+
+#[test]
+fn a_call_repeated_on_any_other_connection_gets_the_first_answer_whatever_shard_took_it() {
+    let test = "repeated_elsewhere";
+    let Some(served) = Served::start_with(test, |setup| setup.shards = 3) else { return };
+    let client = served.connect();
+    let root = raw::opaque(&client.root().data);
+    let place = |name: &[u8]| [root.clone(), raw::opaque(name)].concat();
+    // UNCHECKED, no attributes.
+    let create = [place(b"once"), vec![0; 7]].concat();
+    let create = raw::call_as_root(0x2001, CREATE, &create);
+    assert_eq!(wire(&served).ask(&create).expect("a reply").results[0], 0);
+    let remove = raw::call_as_root(0x2002, REMOVE, &place(b"once"));
+    assert_eq!(wire(&served).ask(&remove).expect("a reply").results[0], 0, "removed");
+    // Connections are spread over the shards: one of a dozen meets each of the three.
+    for nth in 0..12 {
+        let again = wire(&served).ask(&remove).expect("a reply");
+        assert_eq!(again.results[0], 0, "connection {nth}: the answer of the first, not NOENT");
+    }
+    let another = raw::call_as_root(0x2003, REMOVE, &place(b"once"));
+    assert_eq!(wire(&served).ask(&another).expect("a reply").results[0], 2, "another: NOENT");
+}
