@@ -195,14 +195,14 @@ fn draw(rows: &[Row], out: &Path) -> Result<()> {
     let relative = |row: &Row| {
         let base = row.peer.as_ref()?.rate.value;
         let unsynced = row.unsynced.as_ref().map(|figures| figures.rate.value / base);
-        Some((row.workload.clone(), vec![row.ratio(), None, unsynced]))
+        Some((row.workload.clone(), vec![row.ratio(), unsynced]))
     };
     let charts = [
         (
             "nfs-ratio.png",
             Chart {
-                title: "Rate as a multiple of the peer's",
-                series: &["cairn", "peer = 1", "peer, unsynced"],
+                title: "Rate as a multiple of the peer's (the line)",
+                series: &["cairn", "peer, unsynced"],
                 groups: rows.iter().filter_map(relative).collect(),
                 mark: Some(1.0),
             },
