@@ -417,3 +417,160 @@ fn received(stream: &TcpStream, buffer: &mut [u8]) -> Result<Option<usize>> {
         Err(error) => Err(error).context("the connection failed"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pattern::Sameness;
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpListener};
+
+    const PROCEDURE: (Program, u32) = (rpc::NFS, 0);
+
+    /// What a scripted server sends when it has read as many calls as there are slots.
+    type Script = fn(Vec<Vec<u8>>) -> Vec<u8>;
+
+    /// Each slot makes one call with its number and gives the results it got.
+    fn converse(slots: usize, script: Script) -> Result<Vec<Vec<u8>>> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a client");
+            let calls = (0..slots).map(|_| read_record(&mut stream)).collect();
+            stream.write_all(&script(calls)).expect("the client reads");
+            // Until the client closes: an early end would be an error of its own.
+            let _ = stream.read(&mut [0]);
+        });
+        let wire = Wire::new(slots, Arc::new(Pattern::new(Sameness::default())));
+        let heard = Rc::new(RefCell::new(vec![Vec::new(); slots]));
+        let task = |slot: usize| -> Task {
+            let (wire, heard) = (Rc::clone(&wire), Rc::clone(&heard));
+            Box::pin(async move {
+                let reply = wire
+                    .call(slot, PROCEDURE, None, |call| {
+                        call.u64(slot as u64);
+                    })
+                    .await?;
+                let mut results = reply.results();
+                heard.borrow_mut()[slot] = results.opaque(RECORD_BYTES_MAX)?.to_vec();
+                Ok(())
+            })
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+        let driven = runtime.expect("a runtime").block_on(async {
+            let stream = TcpStream::connect(address).await.expect("the server listens");
+            drive(&stream, &wire, (0..slots).map(task).collect()).await
+        });
+        server.join().expect("the script is sound");
+        driven.map(|()| heard.take())
+    }
+
+    fn read_record(stream: &mut std::net::TcpStream) -> Vec<u8> {
+        let mut mark = [0; 4];
+        stream.read_exact(&mut mark).expect("a mark");
+        let length = u32::from_be_bytes(mark) & !rpc::LAST_FRAGMENT;
+        let mut record = vec![0; length as usize];
+        stream.read_exact(&mut record).expect("a record");
+        record
+    }
+
+    /// An accepted reply to `call` with `results` as one opaque.
+    fn answer(call: &[u8], results: &[u8]) -> Vec<u8> {
+        let mut reply = call[..4].to_vec();
+        Encoder::new(&mut reply).u32(1).u32(0).u32(0).u32(0).u32(0).opaque(results);
+        reply
+    }
+
+    /// The last eight bytes of a call: its slot's number, tenfold.
+    fn tenfold(call: &[u8]) -> Vec<u8> {
+        let (_, number) = call.split_last_chunk::<8>().expect("a number");
+        (u64::from_be_bytes(*number) * 10).to_be_bytes().to_vec()
+    }
+
+    fn record(bytes: &[u8]) -> Vec<u8> {
+        fragment(bytes, rpc::LAST_FRAGMENT)
+    }
+
+    fn fragment(bytes: &[u8], last: u32) -> Vec<u8> {
+        let length = u32::try_from(bytes.len()).expect("short");
+        [&(length | last).to_be_bytes(), bytes].concat()
+    }
+
+    #[test]
+    fn replies_in_any_order_reach_the_slots_that_asked() {
+        let heard = converse(5, |calls| {
+            calls.iter().rev().flat_map(|call| record(&answer(call, &tenfold(call)))).collect()
+        });
+        let numbers = (0..5_u64).map(|slot| (slot * 10).to_be_bytes().to_vec());
+        assert_eq!(heard.expect("all is well"), numbers.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_reply_in_fragments_is_put_together() {
+        let heard = converse(2, |calls| {
+            let cut = |call: &Vec<u8>| {
+                let whole = answer(call, b"0123456789");
+                let (first, rest) = whole.split_at(7);
+                [fragment(first, 0), fragment(&[], 0), record(rest)].concat()
+            };
+            calls.iter().flat_map(cut).collect()
+        });
+        assert_eq!(heard.expect("all is well"), [b"0123456789".to_vec(), b"0123456789".to_vec()]);
+    }
+
+    #[test]
+    fn a_long_reply_is_received_as_it_was_sent_with_others_around_it() {
+        fn long() -> Vec<u8> {
+            (0..3_000_001_u32).map(|at| (at % 251) as u8).collect()
+        }
+        let heard = converse(3, |calls| {
+            let results = [b"before".to_vec(), long(), b"behind".to_vec()];
+            calls.iter().zip(results).flat_map(|(call, it)| record(&answer(call, &it))).collect()
+        });
+        let heard = heard.expect("all is well");
+        assert_eq!((heard[0].as_slice(), heard[2].as_slice()), (&b"before"[..], &b"behind"[..]));
+        assert!(heard[1] == long());
+    }
+
+    #[test]
+    fn a_reply_that_nobody_waits_for_is_an_error() {
+        let twice = converse(2, |calls| record(&answer(&calls[0], b"x")).repeat(2));
+        assert!(twice.is_err());
+        let unknown = converse(1, |calls| {
+            let mut reply = answer(&calls[0], b"x");
+            reply[0] ^= 0x80;
+            record(&reply)
+        });
+        assert!(unknown.is_err());
+    }
+
+    #[test]
+    fn payloads_are_sent_between_their_headers_whatever_the_socket_takes() {
+        let pattern = Pattern::new(Sameness::default());
+        let mut outbox = Outbox::default();
+        let mut expected = Vec::new();
+        for number in 0..40_u64 {
+            Encoder::new(&mut outbox.head).u64(number);
+            expected.extend_from_slice(&number.to_be_bytes());
+            let length = if number % 3 == 0 { 100 } else { COPIED_BYTES_MAX + number as usize };
+            let piece = pattern.piece(number, length);
+            outbox.append_payload(piece, &pattern);
+            Encoder::new(&mut expected).opaque(pattern.bytes(piece));
+        }
+        let mut sent = Vec::new();
+        let mut random = fastrand::Rng::with_seed(1);
+        while !outbox.is_empty() {
+            let taken = {
+                let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+                let count = outbox.slices(&pattern, &mut slices);
+                let offered: Vec<u8> =
+                    slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect();
+                let taken = random.usize(1..=offered.len());
+                sent.extend_from_slice(&offered[..taken]);
+                taken
+            };
+            outbox.advance(taken);
+        }
+        assert!(sent == expected);
+    }
+}
