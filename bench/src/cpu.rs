@@ -23,7 +23,7 @@ pub fn myself() -> Pid {
 pub fn used(pid: Pid) -> Result<Duration> {
     let path = format!("/proc/{}/stat", pid.0);
     let stat = std::fs::read_to_string(&path).with_context(|| {
-        format!("{path}: the server's process has ended, or --server-pid is wrong")
+        format!("{path}: no such process: has the server ended, or is --server-pid wrong?")
     })?;
     ticks(&stat).map(|ticks| TICK * ticks).with_context(|| format!("{path} has no times"))
 }

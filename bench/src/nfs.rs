@@ -254,6 +254,12 @@ impl Slot {
         Ok(Limits { read_bytes_max, write_bytes_max: info.u32()? })
     }
 
+    /// An error where MOUNT is not served.
+    pub async fn has_mount(&self) -> Result<()> {
+        self.call((rpc::MOUNT, 0), None, |_| ()).await.context("MOUNT")?;
+        Ok(())
+    }
+
     /// MNT of the MOUNT program (RFC 1813 section 5.2.1).
     pub async fn mount(&self, path: &str) -> Result<Handle> {
         let reply = self.call((rpc::MOUNT, 1), None, |call| {

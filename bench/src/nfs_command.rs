@@ -1,7 +1,7 @@
 //! `cairn-bench nfs`: options, and the order of things.
 //!
 //! Rows are printed as they come, so an interrupted run has said what it knew. Our folder on the
-//! server is removed whatever happened; when that fails too, the first error is the one to report.
+//! server is removed whatever happened. When that fails too, both errors are told, the first one last.
 
 use crate::cpu::Pid;
 use crate::pattern::{Pattern, Sameness};
@@ -87,6 +87,9 @@ pub fn run(options: &Options) -> Result<()> {
         return measured;
     }
     let cleaned = rig.clean_up().context("cannot remove what was made on the server");
+    if let (Err(_), Err(error)) = (&measured, &cleaned) {
+        eprintln!("cairn-bench: {error:#}");
+    }
     measured.and(cleaned)
 }
 

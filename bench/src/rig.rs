@@ -94,6 +94,7 @@ impl Measure {
 impl Rig {
     pub fn mount(url: &Url, load: Load, server: Option<Pid>, pattern: Pattern) -> Result<Rig> {
         let address = url.address()?;
+        server.map(cpu::used).transpose()?;
         let pattern = Arc::new(pattern);
         let mount_address = find_mount(url, address, &pattern)?;
         let path = url.path.clone();
@@ -186,11 +187,8 @@ impl Rig {
             (ended, start.elapsed(), before)
         });
         let (ended, elapsed, (client_before, server_before)) = ended;
-        let client_cpu = cpu::used(cpu::myself())?.saturating_sub(client_before?);
-        let server_cpu = match (server, server_before.transpose()?) {
-            (Some(pid), Some(before)) => Some(cpu::used(pid)?.saturating_sub(before)),
-            _ => None,
-        };
+        let (client_after, server_after) = (cpu::used(cpu::myself()), server.map(cpu::used));
+        // The lanes come back before anything may fail: cleaning up needs them.
         let mut tally = Tally::default();
         let mut outcome = Ok(());
         for (lanes, result) in ended {
@@ -200,6 +198,11 @@ impl Rig {
         }
         self.lanes.sort_by_key(|lane| lane.number);
         outcome?;
+        let client_cpu = client_after?.saturating_sub(client_before?);
+        let server_cpu = match (server_before.transpose()?, server_after.transpose()?) {
+            (Some(before), Some(after)) => Some(after.saturating_sub(before)),
+            _ => None,
+        };
         Ok(Measure { tally, elapsed, client_cpu, server_cpu })
     }
 
@@ -248,8 +251,7 @@ fn find_mount(url: &Url, address: SocketAddr, pattern: &Arc<Pattern>) -> Result<
     if let Some(port) = url.mount_port {
         return Ok(at(port));
     }
-    let path = url.path.clone();
-    let here = talk(address, pattern, |slot| async move { slot.mount(&path).await });
+    let here = talk(address, pattern, |slot| async move { Ok(slot.has_mount().await) })?;
     let Err(refused) = here else {
         return Ok(address);
     };
