@@ -15,5 +15,8 @@ sim *args:
 doc:
     cargo xtask format-doc
 
+bench *args:
+    cargo xtask bench nfs {{args}}
+
 up *args:
     cargo run --release -- up {{args}}

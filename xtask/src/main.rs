@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod ci;
 mod format_doc;
 mod run;
@@ -48,12 +49,23 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         sim_args: Vec<String>,
     },
+    /// Measure cairn beside another server
+    Bench {
+        #[command(subcommand)]
+        subject: Subject,
+    },
     /// Write docs/format.md from appliance/format
     FormatDoc {
         /// Write nothing; fail when the page is stale
         #[arg(long)]
         check: bool,
     },
+}
+
+#[derive(Subcommand)]
+enum Subject {
+    /// Over NFS version 3, in interleaved runs; prints medians, spreads and ratios, draws plots
+    Nfs(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -70,6 +82,7 @@ fn run_verb(verb: Verb) -> Result<ExitCode> {
         Verb::Ci { steps } => ci::run(&root, &steps),
         Verb::Tidy => tidy::run(&root),
         Verb::Sim { sim_args } => sim::run(&root, &sim_args),
+        Verb::Bench { subject: Subject::Nfs(options) } => bench::run_nfs(&root, &options),
         Verb::FormatDoc { check: true } => format_doc::run_check(&root),
         Verb::FormatDoc { check: false } => format_doc::run_write(&root),
     }

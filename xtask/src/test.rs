@@ -164,13 +164,13 @@ fn install_packages() -> Result<()> {
     Ok(())
 }
 
-fn apt() -> Command {
+pub fn apt() -> Command {
     let mut apt = Command::new("apt-get");
     apt.args(["--quiet=2", "--yes"]).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
     apt
 }
 
-fn has_apt() -> bool {
+pub fn has_apt() -> bool {
     exists("/usr/bin/apt-get")
 }
 
@@ -178,7 +178,7 @@ fn exists(path: &str) -> bool {
     Path::new(path).exists()
 }
 
-fn is_installed(package: &str) -> bool {
+pub fn is_installed(package: &str) -> bool {
     let query = Command::new("dpkg-query")
         .args(["--show", "--showformat=${db:Status-Status}", package])
         .stderr(Stdio::null())
@@ -187,7 +187,7 @@ fn is_installed(package: &str) -> bool {
 }
 
 /// The kernel's own view of this process, without a call into libc.
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 

@@ -28,6 +28,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cairn", &["cairn-daemon"]),
     // Sees the product from outside only: its binary and its protocols.
     ("cairn-accept", &[]),
+    // Measures servers over their protocol, with a client of its own.
+    ("cairn-bench", &[]),
     ("xtask", &[]),
 ];
 
@@ -38,9 +40,9 @@ const DEV_ARROWS: &[(&str, &str)] = &[
 ];
 
 /// Crates that bring a runtime and threads of their own, and the only packages that may use them:
-/// the control plane lives on its own thread, the shards never do.
+/// the control plane lives on its own thread, the shards never do. The load generator is a client.
 const RUNTIMES: &[&str] = &["tokio", "tonic", "tonic-prost", "hyper", "axum", "etcd-client"];
-const RUNTIME_USERS: &[&str] = &["cairn-control", "cairn-daemon", "cairn"];
+const RUNTIME_USERS: &[&str] = &["cairn-control", "cairn-daemon", "cairn", "cairn-bench"];
 
 pub fn check(metadata: &Value) -> Result<Vec<Finding>> {
     let packages = metadata["packages"].as_array().context("metadata without packages")?;
