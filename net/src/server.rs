@@ -101,8 +101,16 @@ where
             match rpc::decode_call(&record) {
                 Ok((header, args)) => {
                     let args_at = record.len() - args.remaining();
-                    let answer = handler(Call { header, peer: link.peer(), record, args_at });
-                    calls.borrow().push(async move { (answer.await, ticket) });
+                    let call = Call { header, peer: link.peer(), record, args_at };
+                    let mut answer = Box::pin(handler(call));
+                    // Most calls find what they want in memory: no need to keep track of those.
+                    let at_once = poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx))).await;
+                    match at_once {
+                        Poll::Ready(answer) => finish(&finished, answer, ticket),
+                        Poll::Pending => {
+                            calls.borrow().push(async move { (answer.await, ticket) });
+                        }
+                    }
                 }
                 Err(RpcError::Denied { xid, denial }) => {
                     finished.borrow_mut().push_back((rpc::deny(xid, denial), ticket));
@@ -138,13 +146,8 @@ where
             {
                 outcome = Some(end);
             }
-            while let Poll::Ready(Some((answer, mut ticket))) =
-                calls.borrow_mut().poll_next_unpin(cx)
-            {
-                if let Some(answer) = answer {
-                    ticket.now_weighs(answer.len());
-                    finished.borrow_mut().push_back((answer, ticket));
-                }
+            while let Poll::Ready(Some((answer, ticket))) = calls.borrow_mut().poll_next_unpin(cx) {
+                finish(&finished, answer, ticket);
             }
             if !broken && let Poll::Ready(error) = sending.as_mut().poll(cx) {
                 broken = true;
@@ -166,6 +169,18 @@ where
         Poll::Pending
     })
     .await
+}
+
+/// Puts an answer among those that are to be sent.
+fn finish<'a>(
+    finished: &RefCell<VecDeque<(Encoder, Ticket<'a>)>>,
+    answer: Option<Encoder>,
+    mut ticket: Ticket<'a>,
+) {
+    if let Some(answer) = answer {
+        ticket.now_weighs(answer.len());
+        finished.borrow_mut().push_back((answer, ticket));
+    }
 }
 
 /// What the connection has taken on. `moves` counts every change, so that the round above knows

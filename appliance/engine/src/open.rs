@@ -16,7 +16,7 @@
 
 use crate::error::FsError;
 use crate::log::recover::{LogImage, RecoveredTablet, read_log};
-use crate::log::{LogConfig, Memtable, WriteLog};
+use crate::log::{LogConfig, MemtableBytes, WriteLog};
 use crate::peer::{Ask, Mail, Peers};
 use crate::pool::Pool;
 use crate::sabotage::{Sabotage, planted};
@@ -419,9 +419,10 @@ impl<D: Doors> Shard<D> {
         config: ShardConfig,
     ) -> Rc<Shard<D>> {
         let reads = Rc::new(Reads::default());
+        let memory = MemtableBytes::default();
         let mut tablets = Vec::new();
         for recovered in seed.tablets.drain(..) {
-            tablets.push(revive(recovered, &reads));
+            tablets.push(revive(recovered, &reads, &memory));
         }
         let log = LogConfig {
             area: seed.area,
@@ -433,7 +434,7 @@ impl<D: Doors> Shard<D> {
             tablets: tablets.len(),
         };
         let log = WriteLog::new(Rc::clone(&disk), handle.clone(), log);
-        let core = Core::new(seed.id, seed.pool.clone(), tablets, reads, &config);
+        let core = Core::new(seed.id, seed.pool.clone(), tablets, memory, reads, &config);
         core.counters.open_blocks_read_in_logs.add(seed.blocks_read.0);
         core.counters.open_blocks_read_outside_logs.add(seed.blocks_read.1);
         let peers = Peers::new(port);
@@ -542,12 +543,16 @@ pub(crate) async fn write_superblock<K: Disk>(
     disk.flush(device).await.map_err(|error| OpenError::Media { block: at, error })
 }
 
-pub(crate) fn revive(recovered: RecoveredTablet, reads: &Rc<Reads>) -> Tablet {
+pub(crate) fn revive(
+    recovered: RecoveredTablet,
+    reads: &Rc<Reads>,
+    memory: &MemtableBytes,
+) -> Tablet {
     let RecoveredTablet { mut body, block_generation, edits, totals, newest_seq } = recovered;
     body.totals = totals;
-    let tablet = Tablet::new(&body, Rc::clone(reads));
+    let tablet = Tablet::new(&body, Rc::clone(reads), memory);
     tablet.root_block_generation.set(block_generation);
-    let mut table = Memtable::default();
+    let mut table = tablet.active.borrow_mut();
     for edit in edits {
         let value = (edit.kind != EditKind::Delete).then(|| Rc::from(edit.value));
         table.apply(edit.kind, edit.key, value);
@@ -555,7 +560,7 @@ pub(crate) fn revive(recovered: RecoveredTablet, reads: &Rc<Reads>) -> Tablet {
     if !table.is_empty() {
         tablet.active_first.set(Some(LogPosition(0)));
     }
-    *tablet.active.borrow_mut() = table;
+    drop(table);
     tablet.newest_meta_seq.set(tablet.newest_meta_seq.get().max(newest_seq));
     tablet.newest_data_seq.set(tablet.newest_data_seq.get().max(newest_seq));
     tablet

@@ -10,7 +10,7 @@ use crate::data::Dirty;
 use crate::error::FsError;
 use crate::limits::{MEMTABLE_BYTES_MIN, MEMTABLE_TABLET_BYTES};
 use crate::lock::Locks;
-use crate::log::{Ticket, WriteLog};
+use crate::log::{MemtableBytes, Ticket, WriteLog};
 use crate::once::Answers;
 use crate::open::Barrier;
 use crate::peer::Peers;
@@ -52,6 +52,7 @@ pub struct Core {
     pub id: ShardId,
     pub pool: Pool,
     tablets: BTreeMap<TabletId, Rc<Tablet>>,
+    memory: MemtableBytes,
     pub cache: Cache,
     pub locks: Locks,
     pub reads: Rc<Reads>,
@@ -66,6 +67,7 @@ impl Core {
         id: ShardId,
         pool: Pool,
         tablets: Vec<Tablet>,
+        memory: MemtableBytes,
         reads: Rc<Reads>,
         config: &ShardConfig,
     ) -> Core {
@@ -77,6 +79,7 @@ impl Core {
             id,
             pool,
             tablets,
+            memory,
             cache: Cache::new(config.cache_bytes),
             locks: Locks::default(),
             reads,
@@ -100,7 +103,7 @@ impl Core {
     }
 
     pub fn memtable_bytes(&self) -> usize {
-        self.tablets().map(|tablet| tablet.memtable_bytes()).sum()
+        self.memory.get()
     }
 }
 
@@ -120,6 +123,8 @@ pub struct Shard<D: Doors> {
     pub(crate) memory_wanted: Cell<usize>,
     /// How many records had been logged when the last fold step ended.
     pub(crate) fold_paced_at: Cell<u64>,
+    /// A fold goes on when more records have come.
+    pub(crate) fold_waits: Cell<bool>,
     pub(crate) zone_turn: Semaphore,
     pub(crate) across_counter: Cell<u64>,
     /// The pool's one rename lock; used on the shard of tablet 1.
@@ -164,6 +169,7 @@ impl<D: Doors> Shard<D> {
             pace: WaitList::new(),
             memory_wanted: Cell::new(0),
             fold_paced_at: Cell::new(0),
+            fold_waits: Cell::new(false),
             zone_turn: Semaphore::new(1),
             across_counter: Cell::new(1),
             rename_lock: Semaphore::new(1),
@@ -313,6 +319,7 @@ impl<D: Doors> Shard<D> {
         let ticket = self.log.forming_ticket();
         self.space_edits(&space, ticket, &mut edits, &mut totals);
         let position = self.log.next_position();
+        let has_orphans = totals.values().any(|totals| totals.orphans.get() > 0);
         let mut tablets: Vec<TabletId> = edits.keys().map(|(tablet, _)| *tablet).collect();
         tablets.extend(totals.keys());
         tablets.sort_unstable();
@@ -349,7 +356,9 @@ impl<D: Doors> Shard<D> {
         for ino in forgotten {
             self.core.tablet(ino.tablet()).overlays.forget(ino);
         }
-        self.pace.wake_all();
+        if has_orphans || self.pace_is_due() {
+            self.pace.wake_all();
+        }
         Ok(ticket)
     }
 

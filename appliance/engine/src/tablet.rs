@@ -5,7 +5,7 @@
 
 use crate::block::{Absent, FilterBuf, Nodes};
 use crate::data::Overlays;
-use crate::log::{Entry, Memtable, Ticket};
+use crate::log::{Entry, Memtable, MemtableBytes, Ticket};
 use crate::space::{Reads, Space};
 use crate::tree::{self, Hit};
 use cairn_format::filter::lookup_hash;
@@ -71,7 +71,7 @@ pub struct Tablet {
 }
 
 impl Tablet {
-    pub fn new(body: &RootBody, reads: Rc<Reads>) -> Tablet {
+    pub fn new(body: &RootBody, reads: Rc<Reads>, memory: &MemtableBytes) -> Tablet {
         let totals = body.totals;
         let free = [totals.free_unassigned.get(), totals.free_node.get(), totals.free_data.get()];
         let log_trees = body.log_trees().iter();
@@ -79,7 +79,7 @@ impl Tablet {
             log_trees.map(|entry| LogTree { entry: *entry, filter: RefCell::default() });
         Tablet {
             id: body.tablet(),
-            active: RefCell::default(),
+            active: RefCell::new(Memtable::new(memory)),
             active_first: Cell::new(None),
             frozen: RefCell::default(),
             frozen_first: Cell::new(None),
@@ -144,11 +144,6 @@ impl Tablet {
     /// The oldest log position this tablet still needs.
     pub fn pinned_position(&self) -> Option<LogPosition> {
         self.frozen_first.get().or(self.active_first.get())
-    }
-
-    pub fn memtable_bytes(&self) -> usize {
-        let frozen = self.frozen.borrow().as_ref().map_or(0, |table| table.bytes());
-        self.active.borrow().bytes() + frozen
     }
 
     pub fn has_room_for_log_tree(&self) -> bool {

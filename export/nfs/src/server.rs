@@ -100,9 +100,8 @@ impl<D: Doors> NfsServer<D> {
     async fn answer_once(self: Rc<Self>, call: Call, procedure: Procedure) -> Option<Encoder> {
         let once = Some(self.call_key(&call));
         let server = self.clone();
-        let task = self
-            .gate
-            .spawn_with(async move { server.carry_out(&call, Route::Nfs(procedure), once).await });
+        let carry_out = async move { server.carry_out(&call, Route::Nfs(procedure), once).await };
+        let task = self.gate.spawn_with(Box::pin(carry_out));
         // The gate is closed: we are going down, and the client will ask again.
         Some(task.ok()?.await)
     }

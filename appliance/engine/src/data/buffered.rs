@@ -84,6 +84,12 @@ struct Page {
     flight: Option<u64>,
 }
 
+impl Page {
+    fn is_launched(&self) -> bool {
+        self.flight == Some(self.version)
+    }
+}
+
 /// A page's content at one moment, to be placed.
 #[derive(Clone)]
 pub struct Flight {
@@ -106,6 +112,8 @@ impl Flight {
 #[derive(Default)]
 pub struct Buffered {
     pages: BTreeMap<u64, Page>,
+    /// Pages whose present content is in flight.
+    launched: usize,
     versions: u64,
     /// Counts while pages are dirty.
     pub size: u64,
@@ -148,6 +156,7 @@ impl Buffered {
         let version = self.versions;
         match self.pages.get_mut(&block) {
             Some(page) => {
+                self.launched -= usize::from(page.is_launched());
                 page.data = data;
                 page.version = version;
             }
@@ -176,8 +185,7 @@ impl Buffered {
     }
 
     pub fn shrink_promise(&mut self) {
-        let covered = |page: &&Page| page.flight == Some(page.version);
-        let needed = self.pages.len() - self.pages.values().filter(covered).count();
+        let needed = self.pages.len() - self.launched;
         if let Some(promise) = &mut self.promise {
             promise.shrink(needed as u64);
         }
@@ -206,6 +214,7 @@ impl Buffered {
         let flights = self.select(range, stop, most);
         for flight in &flights {
             if let Some(page) = self.pages.get_mut(&flight.block) {
+                self.launched += usize::from(!page.is_launched());
                 page.flight = Some(flight.version);
             }
         }
@@ -236,6 +245,7 @@ impl Buffered {
     pub fn land(&mut self, flights: &[&Flight], size: u64) {
         for flight in flights {
             let Some(page) = self.pages.get_mut(&flight.block) else { continue };
+            self.launched -= usize::from(page.is_launched());
             if page.version == flight.version {
                 self.pages.remove(&flight.block);
             } else {
@@ -251,13 +261,15 @@ impl Buffered {
     pub fn cut(&mut self, size: u64, arena: &Arena) {
         self.size = size;
         self.sizes.clear();
-        self.pages.split_off(&size.div_ceil(BLOCK));
+        let dropped = self.pages.split_off(&size.div_ceil(BLOCK));
+        self.launched -= dropped.values().filter(|page| page.is_launched()).count();
         let keep = (size % BLOCK) as usize;
         if keep > 0
             && let Some(page) = self.pages.get_mut(&(size / BLOCK))
         {
             let mut buf = arena.alloc_zeroed(BLOCK_BYTES);
             buf[..keep].copy_from_slice(&page.data[..keep]);
+            self.launched -= usize::from(page.is_launched());
             self.versions += 1;
             page.data = PageData::new(&Rc::new(buf), 0);
             page.version = self.versions;
@@ -286,6 +298,7 @@ impl Buffered {
 
     pub fn clear(&mut self) {
         self.pages.clear();
+        self.launched = 0;
         self.sizes.clear();
         self.end_if_clean();
     }

@@ -9,6 +9,7 @@
 use crate::block::{Absent, Pins, fetch_filter, fetch_node};
 use crate::error::FsError;
 use crate::format_pool::fill;
+use crate::log::MemtableBytes;
 use crate::log::recover::{RecoveredEdit, RecoveredTablet};
 use crate::open::{OpenError, PoolImage, revive};
 use crate::pool::Pool;
@@ -90,8 +91,10 @@ impl PoolImage {
             newest_seq: recovered.newest_seq,
         };
         let reads = Rc::new(Reads::default());
-        let tablets = vec![revive(copy, &reads)];
-        let core = Core::new(ShardId(0), pool.clone(), tablets, reads, &ShardConfig::default());
+        let memory = MemtableBytes::default();
+        let tablets = vec![revive(copy, &reads, &memory)];
+        let config = ShardConfig::default();
+        let core = Core::new(ShardId(0), pool.clone(), tablets, memory, reads, &config);
         let mut pins = Pins::default();
         loop {
             let view = View::new(&core, &pins, Seq(0), 0);

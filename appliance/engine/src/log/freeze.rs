@@ -40,7 +40,7 @@ impl<D: Doors> Shard<D> {
             return Ok(());
         }
         let cut = self.log.cut();
-        let table = Rc::new(std::mem::take(&mut *tablet.active.borrow_mut()));
+        let table = Rc::new(tablet.active.borrow_mut().replace());
         tablet.frozen_first.set(tablet.active_first.take());
         *tablet.frozen.borrow_mut() = Some(Rc::clone(&table));
         let log_tree = self.write_log_tree(&tablet, &table).await;

@@ -6,6 +6,7 @@
 
 use cairn_format::key::Key;
 use cairn_format::record::EditKind;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::collections::btree_map::{Entry as Slot, Range};
 use std::ops::Bound;
@@ -29,15 +30,35 @@ impl Entry {
 /// What a key and its map slot cost beside the value, roughly: for the budget, not for accounting.
 const ENTRY_BYTES: usize = 96;
 
-#[derive(Default)]
+/// The memory of all memtables of a shard.
+pub type MemtableBytes = Rc<Cell<usize>>;
+
 pub struct Memtable {
     map: BTreeMap<Key, Entry>,
     bytes: usize,
+    /// Of the shard; this table's bytes are among them.
+    all: MemtableBytes,
     /// Item bytes as nodes will hold them.
     node_bytes: usize,
 }
 
+impl Drop for Memtable {
+    fn drop(&mut self) {
+        self.all.set(self.all.get() - self.bytes);
+    }
+}
+
 impl Memtable {
+    pub fn new(all: &MemtableBytes) -> Memtable {
+        Memtable { map: BTreeMap::new(), bytes: 0, all: Rc::clone(all), node_bytes: 0 }
+    }
+
+    /// An empty table in the place of this one.
+    pub fn replace(&mut self) -> Memtable {
+        let empty = Memtable::new(&self.all);
+        std::mem::replace(self, empty)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.map.is_empty()
     }
@@ -61,11 +82,13 @@ impl Memtable {
     }
 
     pub fn apply(&mut self, kind: EditKind, key: Key, value: Option<Rc<[u8]>>) {
+        let before = self.bytes;
         match (kind, value) {
             (EditKind::Delete, _) => self.delete(key),
             (EditKind::Put, value) => self.put(key, value.unwrap_or_default(), false),
             (EditKind::PutNew, value) => self.put(key, value.unwrap_or_default(), true),
         }
+        self.all.set(self.all.get() + self.bytes - before);
     }
 
     fn put(&mut self, key: Key, value: Rc<[u8]>, new: bool) {
@@ -131,17 +154,24 @@ mod tests {
     #[test]
     fn a_fresh_key_leaves_no_mark_when_deleted() {
         let key = Key::meta_seq(Seq(1), InodeNo::ROOT);
-        let mut table = Memtable::default();
+        let all = MemtableBytes::default();
+        let mut table = Memtable::new(&all);
         table.apply(EditKind::PutNew, key, None);
         table.apply(EditKind::Delete, key, None);
         assert!(table.is_empty());
-        assert_eq!((table.bytes(), table.node_bytes()), (0, 0));
+        assert_eq!((table.bytes(), table.node_bytes(), all.get()), (0, 0, 0));
+        table.apply(EditKind::Put, key, None);
+        assert_eq!(all.get(), table.bytes());
+        let full = table.replace();
+        assert_eq!((table.bytes(), full.bytes()), (0, all.get()));
+        drop(full);
+        assert_eq!(all.get(), 0);
     }
 
     #[test]
     fn a_key_that_may_lie_below_keeps_its_mark() {
         let key = Key::inode(InodeNo::ROOT);
-        let mut table = Memtable::default();
+        let mut table = Memtable::new(&MemtableBytes::default());
         table.apply(EditKind::Delete, key, None);
         table.apply(EditKind::PutNew, key, Some(Rc::from(&b"x"[..])));
         table.apply(EditKind::Delete, key, None);

@@ -9,5 +9,5 @@ pub mod recover;
 mod relog;
 mod write_log;
 
-pub use memtable::{Entry, Memtable, item_bytes};
+pub use memtable::{Entry, Memtable, MemtableBytes, item_bytes};
 pub use write_log::{Admission, LogClass, LogConfig, Ticket, WriteLog};

@@ -47,6 +47,19 @@ impl<D: Doors> Shard<D> {
         }
     }
 
+    /// Has what records do, one by one, come to where pacing may have to do something? All else
+    /// that matters to it wakes it by itself.
+    pub(crate) fn pace_is_due(&self) -> bool {
+        self.fold_waits.get() && self.records_since_fold() >= FOLD_STEP_RECORDS
+            || self.core.memtable_bytes() > self.config.memtable_bytes / 2
+            || self.memory_wanted.get() > 0
+            || self.log.next_position().0 - self.log.tail().0 > self.log.area_blocks() / 2
+    }
+
+    fn records_since_fold(&self) -> u64 {
+        self.core.counters.log_records.get() - self.fold_paced_at.get()
+    }
+
     fn next_action(&self) -> Option<Action> {
         let (area, next, tail) =
             (self.log.area_blocks(), self.log.next_position(), self.log.tail());
@@ -78,16 +91,17 @@ impl<D: Doors> Shard<D> {
         }
         let due = self.core.tablets().filter(|tablet| wants_fold(tablet));
         let due = due.max_by_key(|tablet| tablet.root.borrow().log_trees.len());
-        due.filter(|tablet| self.fold_is_paced(tablet)).map(|tablet| Action::Fold(tablet.id))
+        let ready = due.filter(|tablet| self.fold_is_paced(tablet));
+        self.fold_waits.set(due.is_some() && ready.is_none());
+        ready.map(|tablet| Action::Fold(tablet.id))
     }
 
     /// A fold that has begun goes on as records come in, so that it never takes the device from
     /// those who write; when the tablet falls behind it goes on at once.
     fn fold_is_paced(&self, tablet: &Tablet) -> bool {
         let root = tablet.root.borrow();
-        let since = self.core.counters.log_records.get() - self.fold_paced_at.get();
         let behind = root.log_trees.len() > LOG_TREES_FOLD + 2;
-        root.fold_cursor.is_none() || behind || since >= FOLD_STEP_RECORDS
+        root.fold_cursor.is_none() || behind || self.records_since_fold() >= FOLD_STEP_RECORDS
     }
 
     fn freeze_or_fold(&self, id: TabletId) -> Action {

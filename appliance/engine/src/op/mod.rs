@@ -78,7 +78,8 @@ macro_rules! operations {
             /// Runs it on this shard, which owns its home.
             pub(crate) async fn run<D: Doors>(self, shard: &Rc<Shard<D>>) -> Result<Reply, FsError> {
                 match self {
-                    $(Request::$name(op) => op.run(shard).await.map(Reply::$name),)*
+                    // Boxed: a future that holds any of them would be moved about with the largest.
+                    $(Request::$name(op) => Box::pin(op.run(shard)).await.map(Reply::$name),)*
                 }
             }
         }

@@ -300,8 +300,8 @@ impl Side {
     }
 }
 
-/// The free run to allocate from: the first at or behind the hint that is large enough, then the
-/// first anywhere, then the largest.
+/// The free run to allocate from: on from the hint, in the run it lies in or the next one, if that is
+/// large enough; then the shortest that is; then the longest.
 fn pick(side: &Side, want: u64) -> Option<Run> {
     if let Some(hint) = side.hint
         && let Some(run) = side.free.covering(hint)
@@ -311,12 +311,10 @@ fn pick(side: &Side, want: u64) -> Option<Run> {
             return Some(rest);
         }
     }
-    let enough = |run: &Run| run.blocks >= want;
-    let behind =
-        side.free.iter().find(|run| side.hint.is_none_or(|hint| run.start >= hint) && enough(run));
-    behind
-        .or_else(|| side.free.iter().find(enough))
-        .or_else(|| side.free.iter().max_by_key(|run| run.blocks))
+    let next = side.hint.and_then(|hint| side.free.first_from(hint));
+    next.filter(|run| run.blocks >= want)
+        .or_else(|| side.free.shortest_of(want))
+        .or_else(|| side.free.longest())
 }
 
 /// Blocks a permit counts on.

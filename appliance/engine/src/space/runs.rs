@@ -1,11 +1,12 @@
-//! A set of disjoint runs, kept merged, in address order.
+//! A set of disjoint runs, kept merged, in address order and by length.
 
 use cairn_base::{BlockNo, Run};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Default)]
 pub struct RunSet {
     runs: BTreeMap<BlockNo, u64>,
+    by_blocks: BTreeSet<(u64, BlockNo)>,
     blocks: u64,
 }
 
@@ -20,6 +21,31 @@ impl RunSet {
 
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = Run> {
         self.runs.iter().map(|(start, blocks)| Run::new(*start, *blocks))
+    }
+
+    /// The shortest run of at least `blocks`.
+    pub fn shortest_of(&self, blocks: u64) -> Option<Run> {
+        let from = (blocks, BlockNo::from_raw(0));
+        self.by_blocks.range(from..).next().map(|(blocks, start)| Run::new(*start, *blocks))
+    }
+
+    pub fn longest(&self) -> Option<Run> {
+        self.by_blocks.last().map(|(blocks, start)| Run::new(*start, *blocks))
+    }
+
+    /// The first run that begins at or behind `block`.
+    pub fn first_from(&self, block: BlockNo) -> Option<Run> {
+        self.runs.range(block..).next().map(|(start, blocks)| Run::new(*start, *blocks))
+    }
+
+    fn add(&mut self, run: Run) {
+        self.runs.insert(run.start, run.blocks);
+        self.by_blocks.insert((run.blocks, run.start));
+    }
+
+    fn drop_run(&mut self, run: Run) {
+        self.runs.remove(&run.start);
+        self.by_blocks.remove(&(run.blocks, run.start));
     }
 
     /// The run that contains `block`.
@@ -73,9 +99,9 @@ impl RunSet {
             merged.blocks += blocks;
         }
         for run in swallowed.iter().flatten() {
-            self.runs.remove(&run.start);
+            self.drop_run(*run);
         }
-        self.runs.insert(merged.start, merged.blocks);
+        self.add(merged);
         self.blocks += run.blocks;
         (merged, swallowed)
     }
@@ -84,9 +110,9 @@ impl RunSet {
     pub fn remove(&mut self, run: Run) -> Run {
         let held = self.covering(run.start).expect("the run is in the set");
         assert!(run.end() <= held.end(), "the run is wholly in the set");
-        self.runs.remove(&held.start);
+        self.drop_run(held);
         for piece in Self::without(held, run) {
-            self.runs.insert(piece.start, piece.blocks);
+            self.add(piece);
         }
         self.blocks -= run.blocks;
         held
@@ -119,6 +145,8 @@ mod tests {
         assert_eq!(set.remove(run(5, 2)), run(0, 12));
         assert_eq!(set.iter().collect::<Vec<_>>(), [run(0, 5), run(7, 5)]);
         assert_eq!(set.blocks(), 10);
+        assert_eq!((set.shortest_of(2), set.longest()), (Some(run(0, 5)), Some(run(7, 5))));
+        assert_eq!((set.shortest_of(6), set.first_from(run(1, 1).start)), (None, Some(run(7, 5))));
     }
 
     #[test]
