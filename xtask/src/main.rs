@@ -8,6 +8,7 @@
 
 mod ci;
 mod format_doc;
+mod guest;
 mod run;
 mod sim;
 mod source;
@@ -48,6 +49,8 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         sim_args: Vec<String>,
     },
+    /// Run a command as root in a throw-away Linux guest with real NFS, NVMe and ublk
+    Guest(guest::Options),
     /// Write docs/format.md from appliance/format
     FormatDoc {
         /// Write nothing; fail when the page is stale
@@ -70,6 +73,7 @@ fn run_verb(verb: Verb) -> Result<ExitCode> {
         Verb::Ci { steps } => ci::run(&root, &steps),
         Verb::Tidy => tidy::run(&root),
         Verb::Sim { sim_args } => sim::run(&root, &sim_args),
+        Verb::Guest(options) => Ok(guest::run(&root, &options)),
         Verb::FormatDoc { check: true } => format_doc::run_check(&root),
         Verb::FormatDoc { check: false } => format_doc::run_write(&root),
     }

@@ -135,13 +135,11 @@ impl Drop for SkipLog {
 }
 
 /// The path of the release binary, or nothing when it does not build (cargo has said why).
-fn build_cairn(root: &Path) -> Result<Option<PathBuf>> {
+pub fn build_cairn(root: &Path) -> Result<Option<PathBuf>> {
     if !run::succeeds(run::cargo(root).args(["build", "--release", "--package", "cairn"]))? {
         return Ok(None);
     }
-    let metadata = run::metadata(root)?;
-    let target = metadata["target_directory"].as_str().context("metadata without target")?;
-    let binary = Path::new(target).join("release/cairn");
+    let binary = run::target_folder(root)?.join("release/cairn");
     anyhow::ensure!(binary.exists(), "the build left no {}", binary.display());
     Ok(Some(binary))
 }
@@ -164,13 +162,13 @@ fn install_packages() -> Result<()> {
     Ok(())
 }
 
-fn apt() -> Command {
+pub fn apt() -> Command {
     let mut apt = Command::new("apt-get");
     apt.args(["--quiet=2", "--yes"]).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
     apt
 }
 
-fn has_apt() -> bool {
+pub fn has_apt() -> bool {
     exists("/usr/bin/apt-get")
 }
 
@@ -178,7 +176,7 @@ fn exists(path: &str) -> bool {
     Path::new(path).exists()
 }
 
-fn is_installed(package: &str) -> bool {
+pub fn is_installed(package: &str) -> bool {
     let query = Command::new("dpkg-query")
         .args(["--show", "--showformat=${db:Status-Status}", package])
         .stderr(Stdio::null())
@@ -187,7 +185,7 @@ fn is_installed(package: &str) -> bool {
 }
 
 /// The kernel's own view of this process, without a call into libc.
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
