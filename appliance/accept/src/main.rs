@@ -11,11 +11,11 @@ use std::time::Duration;
 #[command(about = "Acceptance runs of the cairn program, with an NFS client that is not ours")]
 struct Arguments {
     #[command(subcommand)]
-    run: Run,
+    verb: Verb,
 }
 
 #[derive(Subcommand)]
-enum Run {
+enum Verb {
     /// Copy real files in, kill the daemon in the middle, compare.
     KillRun(KillRuns),
     /// Mount a daemon with the kernel's NFS client and let programs work on it. Needs root, and
@@ -66,7 +66,7 @@ struct KillRuns {
 }
 
 fn main() -> ExitCode {
-    match perform(Arguments::parse().run) {
+    match perform(Arguments::parse().verb) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -77,11 +77,11 @@ fn main() -> ExitCode {
 }
 
 /// False when something that was tested failed, and has been told.
-fn perform(run: Run) -> Result<bool> {
-    match run {
-        Run::KillRun(runs) => kill_runs(&runs).map(|()| true),
-        Run::KernelNfsLoad { home } => kernel_nfs::load(&home).map(|()| true),
-        Run::KernelNfs { slice, only, seed, shards } => {
+fn perform(verb: Verb) -> Result<bool> {
+    match verb {
+        Verb::KillRun(runs) => kill_runs(&runs).map(|()| true),
+        Verb::KernelNfsLoad { home } => kernel_nfs::load(&home).map(|()| true),
+        Verb::KernelNfs { slice, only, seed, shards } => {
             kernel_nfs::run(&kernel_nfs::Options { slice, only, seed, shards })
         }
     }
