@@ -38,7 +38,9 @@ pub fn direct(world: &mut World) -> Result<String> {
 
 fn several(world: &World, step: &str, way: Way) -> Result<String> {
     let home = world.home(step)?;
-    let (files, calls) = world.amount((1, 1_200), (4, 6_000));
+    // Each call of the direct way is a round trip to the server and its disk.
+    let calls_long = if way == Way::Direct { 2_500 } else { 6_000 };
+    let (files, calls) = world.amount((1, 1_000), (4, calls_long));
     for number in 0..files {
         let seed = world.seed * 1_000 + number;
         let mut run = Run::new(&home.join(format!("file-{number}")), seed, way)?;
