@@ -9,6 +9,7 @@
 mod bench;
 mod ci;
 mod format_doc;
+mod guest;
 mod run;
 mod sim;
 mod source;
@@ -54,6 +55,8 @@ enum Verb {
         #[command(subcommand)]
         subject: Subject,
     },
+    /// Run a command as root in a throw-away Linux guest with real NFS, NVMe and ublk
+    Guest(guest::Options),
     /// Write docs/format.md from appliance/format
     FormatDoc {
         /// Write nothing; fail when the page is stale
@@ -83,6 +86,7 @@ fn run_verb(verb: Verb) -> Result<ExitCode> {
         Verb::Tidy => tidy::run(&root),
         Verb::Sim { sim_args } => sim::run(&root, &sim_args),
         Verb::Bench { subject: Subject::Nfs(options) } => bench::run_nfs(&root, &options),
+        Verb::Guest(options) => Ok(guest::run(&root, &options)),
         Verb::FormatDoc { check: true } => format_doc::run_check(&root),
         Verb::FormatDoc { check: false } => format_doc::run_write(&root),
     }

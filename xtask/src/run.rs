@@ -5,7 +5,7 @@
 
 use anyhow::{Context, Result, ensure};
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The cargo that started us, so that the pinned toolchain stays the same all the way down.
@@ -50,4 +50,11 @@ pub fn metadata(root: &Path) -> Result<serde_json::Value> {
         .context("cannot start cargo metadata")?;
     ensure!(output.status.success(), "cargo metadata failed");
     serde_json::from_slice(&output.stdout).context("cargo metadata printed no JSON")
+}
+
+/// Where cargo puts what it builds.
+pub fn target_folder(root: &Path) -> Result<PathBuf> {
+    let metadata = metadata(root)?;
+    let target = metadata["target_directory"].as_str().context("metadata without target")?;
+    Ok(PathBuf::from(target))
 }

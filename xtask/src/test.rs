@@ -135,13 +135,11 @@ impl Drop for SkipLog {
 }
 
 /// The path of the release binary, or nothing when it does not build (cargo has said why).
-fn build_cairn(root: &Path) -> Result<Option<PathBuf>> {
+pub fn build_cairn(root: &Path) -> Result<Option<PathBuf>> {
     if !run::succeeds(run::cargo(root).args(["build", "--release", "--package", "cairn"]))? {
         return Ok(None);
     }
-    let metadata = run::metadata(root)?;
-    let target = metadata["target_directory"].as_str().context("metadata without target")?;
-    let binary = Path::new(target).join("release/cairn");
+    let binary = run::target_folder(root)?.join("release/cairn");
     anyhow::ensure!(binary.exists(), "the build left no {}", binary.display());
     Ok(Some(binary))
 }

@@ -26,6 +26,21 @@ impl Deadline {
     }
 }
 
+/// How long something took, for people to read.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    #[expect(clippy::disallowed_methods, reason = "a report for people; nothing depends on it")]
+    pub fn start() -> Stopwatch {
+        Stopwatch(Instant::now())
+    }
+
+    pub fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
 /// Gives way to the processes we wait for.
 #[expect(clippy::disallowed_methods, reason = "paces a poll; nothing is ordered by it")]
 pub fn pause(length: Duration) {

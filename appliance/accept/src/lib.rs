@@ -6,7 +6,8 @@
 //!
 //! The library holds what the tests (`tests/`) and the long runs (`main.rs`) have in common: the
 //! daemon as a child process (`daemon.rs`), the client (`client.rs`, `tree.rs`), bytes by hand
-//! (`raw.rs`), and the copy-and-kill run (`kill_run/`), which is long enough to be a program.
+//! (`raw.rs`), and the runs that are long enough to be a program: copy and kill (`kill_run/`), and the
+//! kernel's own NFS client (`kernel_nfs/`).
 //!
 //! What always holds: traffic stays on the loopback address, every wait ends by itself with a
 //! message that says what was waited for, and no process outlives the value that started it.
@@ -14,8 +15,11 @@
 mod client;
 mod clock;
 mod daemon;
+pub mod kernel_nfs;
 pub mod kill_run;
 mod loop_device;
+#[expect(unsafe_code, reason = "a file can be mapped in no other way")]
+mod mapped;
 mod program;
 pub mod raw;
 mod served;

@@ -1,7 +1,7 @@
 //! `cairn-accept`: the acceptance runs that are too long for the test suite.
 
 use anyhow::{Context, Result};
-use cairn_accept::kill_run;
+use cairn_accept::{kernel_nfs, kill_run};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,43 +11,64 @@ use std::time::Duration;
 #[command(about = "Acceptance runs of the cairn program, with an NFS client that is not ours")]
 struct Arguments {
     #[command(subcommand)]
-    run: Run,
+    verb: Verb,
 }
 
 #[derive(Subcommand)]
-enum Run {
+enum Verb {
     /// Copy real files in, kill the daemon in the middle, compare.
-    KillRun {
-        #[arg(long, default_value_t = 5_000)]
-        files: usize,
-        /// One run for each number of shards.
-        #[arg(long, value_delimiter = ',', default_value = "1,2,3")]
-        shards: Vec<u32>,
-        #[arg(long, default_value = "256K")]
-        memtable: String,
-        /// A folder to copy from; a Debian source package when not given.
+    KillRun(KillRuns),
+    /// Mount a daemon with the kernel's NFS client and let programs work on it. Needs root, and
+    /// takes the machine for its own: `cargo xtask guest --suite nfs` boots one for it.
+    KernelNfs {
+        /// Only the steps, and the amounts, for every change.
         #[arg(long)]
-        source: Option<PathBuf>,
-        /// Kills while copying, at least.
-        #[arg(long, default_value_t = 20)]
-        kills: u32,
-        /// MiB of the largest file.
-        #[arg(long, default_value_t = 64)]
-        large_mib: u64,
-        #[arg(long, default_value_t = 4)]
-        connections: usize,
-        /// Where the kills fall follows from it, as far as timing lets it.
+        slice: bool,
+        /// Only these steps.
+        #[arg(long, value_delimiter = ',', value_name = "STEP")]
+        only: Vec<String>,
         #[arg(long, default_value_t = 1)]
         seed: u64,
-        /// Minutes that one run may take.
-        #[arg(long, default_value_t = 60)]
-        minutes: u64,
+        #[arg(long, default_value_t = 2)]
+        shards: u32,
     },
+    /// The part of kernel-nfs that works while the daemon is killed, as a process of its own.
+    #[command(name = kernel_nfs::LOAD_COMMAND, hide = true)]
+    KernelNfsLoad { home: PathBuf },
+}
+
+#[derive(clap::Args)]
+struct KillRuns {
+    #[arg(long, default_value_t = 5_000)]
+    files: usize,
+    /// One run for each number of shards.
+    #[arg(long, value_delimiter = ',', default_value = "1,2,3")]
+    shards: Vec<u32>,
+    #[arg(long, default_value = "256K")]
+    memtable: String,
+    /// A folder to copy from; a Debian source package when not given.
+    #[arg(long)]
+    source: Option<PathBuf>,
+    /// Kills while copying, at least.
+    #[arg(long, default_value_t = 20)]
+    kills: u32,
+    /// MiB of the largest file.
+    #[arg(long, default_value_t = 64)]
+    large_mib: u64,
+    #[arg(long, default_value_t = 4)]
+    connections: usize,
+    /// Where the kills fall follows from it, as far as timing lets it.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Minutes that one run may take.
+    #[arg(long, default_value_t = 60)]
+    minutes: u64,
 }
 
 fn main() -> ExitCode {
-    match perform(Arguments::parse().run) {
-        Ok(()) => ExitCode::SUCCESS,
+    match perform(Arguments::parse().verb) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("cairn-accept: {error:#}");
             ExitCode::FAILURE
@@ -55,29 +76,29 @@ fn main() -> ExitCode {
     }
 }
 
-fn perform(run: Run) -> Result<()> {
-    let Run::KillRun {
-        files,
-        shards,
-        memtable,
-        source,
-        kills,
-        large_mib,
-        connections,
-        seed,
-        minutes,
-    } = run;
-    for shards in shards {
+/// False when something that was tested failed, and has been told.
+fn perform(verb: Verb) -> Result<bool> {
+    match verb {
+        Verb::KillRun(runs) => kill_runs(&runs).map(|()| true),
+        Verb::KernelNfsLoad { home } => kernel_nfs::load(&home).map(|()| true),
+        Verb::KernelNfs { slice, only, seed, shards } => {
+            kernel_nfs::run(&kernel_nfs::Options { slice, only, seed, shards })
+        }
+    }
+}
+
+fn kill_runs(runs: &KillRuns) -> Result<()> {
+    for &shards in &runs.shards {
         let options = kill_run::Options {
-            files,
+            files: runs.files,
             shards,
-            memtable: memtable.clone(),
-            source: source.clone(),
-            kills,
-            large_bytes: large_mib << 20,
-            connections,
-            seed,
-            limit: Duration::from_secs(minutes * 60),
+            memtable: runs.memtable.clone(),
+            source: runs.source.clone(),
+            kills: runs.kills,
+            large_bytes: runs.large_mib << 20,
+            connections: runs.connections,
+            seed: runs.seed,
+            limit: Duration::from_secs(runs.minutes * 60),
         };
         let summary = kill_run::run(&options).with_context(|| format!("{shards} shards"))?;
         println!("{summary}");
