@@ -24,6 +24,9 @@ pub struct Config {
     pub shards: Option<u16>,
     /// One shard's budget for its memtables, bytes; `None`: the engine's.
     pub memtable_bytes: Option<usize>,
+    /// One shard's budget for file data it has read or written; `None`: its part of an eighth of the
+    /// machine's memory.
+    pub data_cache_bytes: Option<usize>,
     pub idle: IdlePolicy,
 }
 
@@ -74,6 +77,7 @@ struct ControlSection {
 struct ShardsSection {
     count: Option<u16>,
     memtable: Option<String>,
+    data_cache: Option<String>,
     idle: Option<IdleName>,
 }
 
@@ -82,6 +86,13 @@ struct ShardsSection {
 enum IdleName {
     Adaptive,
     Busy,
+}
+
+fn bytes_of(name: &str, text: Option<String>) -> Result<Option<usize>, Failure> {
+    let Some(text) = text else { return Ok(None) };
+    let bytes = parse_size(&text).ok_or_else(|| invalid(format!("{name}: not a size: {text}")))?;
+    let bytes = usize::try_from(bytes).map_err(|_| invalid(format!("{name}: too large")))?;
+    Ok(Some(bytes))
 }
 
 impl Config {
@@ -98,14 +109,8 @@ impl Config {
             let line = 1 + before.matches('\n').count();
             invalid(format!("line {line}: {}", error.message().replace('\n', " ")))
         })?;
-        let memtable_bytes = match file.shards.memtable {
-            None => None,
-            Some(text) => {
-                let bytes = parse_size(&text)
-                    .ok_or_else(|| invalid(format!("shards.memtable: not a size: {text}")))?;
-                Some(usize::try_from(bytes).map_err(|_| invalid("shards.memtable: too large"))?)
-            }
-        };
+        let memtable_bytes = bytes_of("shards.memtable", file.shards.memtable)?;
+        let data_cache_bytes = bytes_of("shards.data_cache", file.shards.data_cache)?;
         if file.shards.count == Some(0) {
             return Err(invalid("shards.count: a pool needs at least one shard"));
         }
@@ -116,6 +121,7 @@ impl Config {
             socket: file.control.socket.unwrap_or_else(|| SERVE_SOCKET_DEFAULT.into()),
             shards: file.shards.count,
             memtable_bytes,
+            data_cache_bytes,
             idle: match file.shards.idle {
                 None | Some(IdleName::Adaptive) => IdlePolicy::Adaptive,
                 Some(IdleName::Busy) => IdlePolicy::Busy,
@@ -174,9 +180,10 @@ mod tests {
         assert_eq!((config.nfs, config.shards), (NFS_DEFAULT, None));
         assert_eq!(config.first_use, FirstUse::Refuse);
         let all = "[pool]\ndir = 'd'\n[nfs]\nlisten = '[::1]:0'\n[control]\nsocket = 's'\n\
-                   [shards]\ncount = 3\nmemtable = '256K'\nidle = 'busy'";
+                   [shards]\ncount = 3\nmemtable = '256K'\ndata_cache = '1M'\nidle = 'busy'";
         let config = Config::from_toml(all).unwrap();
         assert_eq!(config.memtable_bytes, Some(256 << 10));
+        assert_eq!(config.data_cache_bytes, Some(1 << 20));
         assert_eq!((config.shards, config.idle), (Some(3), IdlePolicy::Busy));
     }
 

@@ -165,6 +165,10 @@ impl Shards {
         }
         let mut shard = ShardConfig::default();
         shard.memtable_bytes = config.memtable_bytes.unwrap_or(shard.memtable_bytes);
+        shard.data_cache_bytes = match config.data_cache_bytes {
+            Some(bytes) => bytes,
+            None => memory_bytes().map_or(shard.data_cache_bytes, |all| all / 8 / count),
+        };
         let (teller, news) = unbounded_channel();
         let pins = cores.assign(u16::try_from(count).unwrap_or(u16::MAX));
         let mut shards = Shards { threads: Vec::new(), callers: Vec::new(), news, shutdown };
@@ -267,4 +271,11 @@ impl Shards {
 
 fn broken() -> Failure {
     Failure::new(Errno::EIO, "a shard has ended unexpectedly; the next start recovers")
+}
+/// The memory of this machine.
+fn memory_bytes() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: usize = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
 }

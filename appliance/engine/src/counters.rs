@@ -68,6 +68,7 @@ counters! {
     filter_skips,
     /// Data blocks read from a device.
     data_blocks_read,
+    data_cache_hits,
     /// Data blocks written.
     data_blocks_written,
     /// Write-backs finished.

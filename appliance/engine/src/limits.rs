@@ -47,6 +47,9 @@ pub const MEMTABLE_TABLET_BYTES: usize = 1 << 10;
 /// One shard's node cache.
 pub const CACHE_BYTES_DEFAULT: usize = 256 << 20;
 
+/// One shard's cache of file data, when nothing else is configured.
+pub const DATA_CACHE_BYTES_DEFAULT: usize = 256 << 20;
+
 /// Buffered, unwritten file data of one shard; writers wait above it.
 pub const DIRTY_BYTES_MAX: usize = 256 << 20;
 /// Write-back begins by itself above this.

@@ -6,7 +6,7 @@
 
 use crate::block::{Absent, Cache, Pins, fetch_filter, fetch_node};
 use crate::counters::Counters;
-use crate::data::Dirty;
+use crate::data::{DataCache, Dirty};
 use crate::error::FsError;
 use crate::limits::{MEMTABLE_BYTES_MIN, MEMTABLE_TABLET_BYTES};
 use crate::lock::Locks;
@@ -36,6 +36,8 @@ pub struct ShardConfig {
     /// Budget of all memtables; raised to what `limits.rs` says is the least.
     pub memtable_bytes: usize,
     pub cache_bytes: usize,
+    /// Blocks of file data in memory.
+    pub data_cache_bytes: usize,
 }
 
 impl Default for ShardConfig {
@@ -43,6 +45,7 @@ impl Default for ShardConfig {
         ShardConfig {
             memtable_bytes: crate::limits::MEMTABLE_BYTES_DEFAULT,
             cache_bytes: crate::limits::CACHE_BYTES_DEFAULT,
+            data_cache_bytes: crate::limits::DATA_CACHE_BYTES_DEFAULT,
         }
     }
 }
@@ -54,6 +57,7 @@ pub struct Core {
     tablets: BTreeMap<TabletId, Rc<Tablet>>,
     memory: MemtableBytes,
     pub cache: Cache,
+    pub(crate) data_cache: DataCache,
     pub locks: Locks,
     pub reads: Rc<Reads>,
     pub counters: Counters,
@@ -81,6 +85,7 @@ impl Core {
             tablets,
             memory,
             cache: Cache::new(config.cache_bytes),
+            data_cache: DataCache::new(config.data_cache_bytes),
             locks: Locks::default(),
             reads,
             counters: Counters::default(),

@@ -17,6 +17,8 @@ pub const SHARDS_MAX: u16 = 3;
 
 /// Small, so that logs are trimmed in every scenario; a cache of a few nodes, so that they are read.
 const CACHE_BYTES: usize = 1 << 20;
+/// Small, so that reads find some blocks here and some not.
+const DATA_CACHE_BYTES: usize = 128 << 10;
 
 pub fn format(world: &World, machine: &mut Machine, disk: &Disk) -> Result<(), BootError> {
     let config = world.config();
@@ -43,8 +45,11 @@ pub fn open(
     let cores = machine.cores_len();
     let seeds = machine.run(0, async move { read_and_divide(&reader, cores as u16).await })?;
     let seeds = seeds.map_err(refused)?;
-    let config =
-        ShardConfig { memtable_bytes: world.config().memtable_bytes, cache_bytes: CACHE_BYTES };
+    let config = ShardConfig {
+        memtable_bytes: world.config().memtable_bytes,
+        cache_bytes: CACHE_BYTES,
+        data_cache_bytes: DATA_CACHE_BYTES,
+    };
     let recovered = Rc::new(RefCell::new(Vec::new()));
     let mut shards = Vec::new();
     for ((core, mut seed), port) in seeds.into_iter().enumerate().zip(ports(cores)) {

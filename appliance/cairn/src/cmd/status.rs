@@ -65,7 +65,7 @@ fn shard_lines(shard: &ShardStatus) -> Vec<String> {
     let size = |blocks: u64| bytes(blocks * 4096);
     vec![format!(
         "shard {}{stopped} useful_work {}.{}% operations {} tablets {} in_use {} fullest {} inodes {} \
-         log {}/{} memtables {}/{} dirty {} cache_nodes {} node_hits {} node_reads {}",
+         log {}/{} memtables {}/{} dirty {} cache_nodes {} node_hits {} node_reads {} data_cache {}/{} data_hits {} data_reads {}",
         shard.shard,
         shard.useful_work_permille / 10,
         shard.useful_work_permille % 10,
@@ -82,6 +82,10 @@ fn shard_lines(shard: &ShardStatus) -> Vec<String> {
         shard.cache_nodes,
         shard.node_hits,
         shard.node_reads,
+        bytes(shard.data_cache_bytes),
+        bytes(shard.data_cache_bytes_max),
+        shard.data_cache_hits,
+        shard.data_blocks_read,
     )]
 }
 

@@ -46,6 +46,10 @@ pub struct Tuning {
     /// One shard's budget for all its memtables
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub memtable: Option<u64>,
+
+    /// One shard's cache of file data [default: an eighth of the memory, over all shards]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub data_cache: Option<u64>,
 }
 
 impl Tuning {
@@ -56,6 +60,11 @@ impl Tuning {
             let bytes =
                 usize::try_from(bytes).map_err(|_| Error::usage("--memtable", "too large"))?;
             config.memtable_bytes = Some(bytes);
+        }
+        if let Some(bytes) = self.data_cache {
+            let bytes =
+                usize::try_from(bytes).map_err(|_| Error::usage("--data-cache", "too large"))?;
+            config.data_cache_bytes = Some(bytes);
         }
         Ok(())
     }
@@ -71,6 +80,7 @@ impl Up {
             socket: globals.socket.clone().unwrap_or_else(|| self.dir.join("control.sock")),
             shards: None,
             memtable_bytes: None,
+            data_cache_bytes: None,
             idle: IdlePolicy::Adaptive,
         };
         self.tuning.apply(&mut config)?;

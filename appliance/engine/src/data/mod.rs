@@ -2,10 +2,11 @@
 //!
 //! A write lands in its file's overlay (`overlay.rs`, `buffered.rs`, `write.rs`) and is placed later: on the device,
 //! or inside the log as inline extents (`write_back.rs`), which move to the device when their
-//! memtable freezes (`spill.rs`). `map.rs` is the extent map, `read.rs` puts overlay and map together
-//! and verifies every block, `truncate.rs` takes data away.
+//! memtable freezes (`spill.rs`). `map.rs` is the extent map, `read.rs` puts overlay, cache and map
+//! together and verifies every block that comes from a device, `truncate.rs` takes data away.
 
 mod buffered;
+mod cache;
 mod join;
 mod map;
 mod overlay;
@@ -16,6 +17,7 @@ mod truncate;
 mod write;
 mod write_back;
 
+pub(crate) use cache::DataCache;
 pub(crate) use overlay::{Dirty, Overlays};
 pub(crate) use truncate::{
     REMOVE_STEP_BYTES, finish_truncation_step, remove_data_step, truncate_in,

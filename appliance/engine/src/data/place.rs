@@ -22,6 +22,8 @@ use std::rc::Rc;
 /// Writes of one placement that are in flight at once, and blocks of one of them.
 const WRITES_MAX: usize = 8;
 const WRITE_BLOCKS_MAX: usize = 256;
+/// The blocks of a placement that stay in the cache when there are no more than this.
+const KEEP_WRITTEN_BLOCKS_MAX: usize = 16;
 
 /// A file block and the device block that has its content.
 #[derive(Clone, Copy, Debug)]
@@ -93,21 +95,30 @@ impl<D: Doors> Shard<D> {
         Ok(held)
     }
 
-    /// Writes blocks, neighbours together.
+    /// Writes blocks with their checksums, neighbours together.
     pub(super) async fn write_blocks(
         &self,
-        blocks: &[(BlockNo, &PageData)],
+        blocks: &[(BlockNo, &PageData, u32)],
     ) -> Result<(), FsError> {
+        for (at, _, _) in blocks {
+            self.core.data_cache.forget(*at);
+        }
         let joined = blocks.chunk_by(|a, b| a.0.after(1) == b.0);
         let pieces = joined.flat_map(|run| run.chunks(WRITE_BLOCKS_MAX));
         let writes = pieces.map(|piece| async move {
             let at = piece[0].0;
-            let slices = PageData::slices(piece.iter().map(|(_, data)| *data));
+            let slices = PageData::slices(piece.iter().map(|(_, data, _)| *data));
             let wrote = self.disk.write(at, slices, Durability::Cached).await;
             wrote.map_err(|error| FsError::Media { block: at, error })
         });
         for wrote in join(WRITES_MAX, writes).await {
             wrote?;
+        }
+        // What is small is often read again soon; a stream would only push everything else out.
+        if blocks.len() <= KEEP_WRITTEN_BLOCKS_MAX {
+            for (at, data, crc) in blocks {
+                self.core.data_cache.keep(*at, *crc, data);
+            }
         }
         self.core.counters.data_blocks_written.add(blocks.len() as u64);
         Ok(())

@@ -8,7 +8,8 @@
 //!
 //! The answer is one buffer that begins at a block, so that a frontend sends it as it is. When one
 //! device run holds the whole range, which is what sequential files look like, the device writes
-//! straight into it; else each run is read into a buffer of its own and copied.
+//! straight into it; else each run is read into a buffer of its own and copied, as is what the cache
+//! has (`cache.rs`).
 //!
 //! Bad data is never returned: a block whose CRC-32C is wrong or missing fails the read and says
 //! which device block it was. Times of access are not kept.
@@ -140,12 +141,18 @@ impl<D: Doors> Shard<D> {
         if sources.iter().any(|source| matches!(source, Source::Offline)) {
             return Err(FsError::Offline);
         }
-        let pieces = pieces_of(sources);
+        let is_cached = |source: &Source| match source {
+            Source::Device(DeviceBlock { at, crc: Some(crc), .. }) => {
+                self.core.data_cache.has(*at, *crc)
+            }
+            _ => false,
+        };
+        let pieces = pieces_of(sources, is_cached);
         if let [piece] = &pieces[..]
             && piece.blocks == sources.len()
         {
             let mut buf = self.read_piece(piece).await?;
-            verify(&mut buf, sources)?;
+            self.verify(&mut buf, sources)?;
             return Ok(buf);
         }
         let mut whole = arena.alloc(sources.len() * BLOCK_BYTES);
@@ -156,17 +163,33 @@ impl<D: Doors> Shard<D> {
                     out[..bytes.len()].copy_from_slice(bytes);
                     out[bytes.len()..].fill(0);
                 }
-                Source::Zeros | Source::Device(_) | Source::Offline => out.fill(0),
+                Source::Device(block) => self.copy_cached(block, out),
+                Source::Zeros | Source::Offline => out.fill(0),
             }
         }
         let reads = join(READS_MAX, pieces.iter().map(|piece| self.read_piece(piece))).await;
         for (piece, read) in pieces.iter().zip(reads) {
             let mut buf = read?;
-            verify(&mut buf, &sources[piece.place..piece.place + piece.blocks])?;
+            self.verify(&mut buf, &sources[piece.place..piece.place + piece.blocks])?;
             let from = piece.place * BLOCK_BYTES;
             whole[from..from + buf.len()].copy_from_slice(&buf);
         }
         Ok(whole)
+    }
+
+    /// Checks what the device returned and keeps it.
+    fn verify(&self, buf: &mut [u8], sources: &[Source]) -> Result<(), FsError> {
+        verify(buf, sources, |at, crc, bytes| self.core.data_cache.keep(at, crc, bytes))
+    }
+
+    /// Fills `out` from the cache; what is not there is read over it afterwards.
+    fn copy_cached(&self, block: &DeviceBlock, out: &mut [u8]) {
+        if let Some(crc) = block.crc
+            && self.core.data_cache.copy(block.at, crc, out)
+        {
+            out[block.keep..].fill(0);
+            self.core.counters.data_cache_hits.add(1);
+        }
     }
 
     async fn read_piece(&self, piece: &Piece) -> Result<DmaBuf, FsError> {
@@ -213,10 +236,13 @@ fn locate(view: &View<'_>, ino: InodeNo, blocks: Range<u64>) -> Result<Vec<Sourc
     Ok(sources)
 }
 
-fn pieces_of(sources: &[Source]) -> Vec<Piece> {
+fn pieces_of(sources: &[Source], is_cached: impl Fn(&Source) -> bool) -> Vec<Piece> {
     let mut pieces: Vec<Piece> = Vec::new();
     for (place, source) in sources.iter().enumerate() {
         let Source::Device(block) = source else { continue };
+        if is_cached(source) {
+            continue;
+        }
         match pieces.last_mut() {
             Some(last)
                 if last.place + last.blocks == place
@@ -230,17 +256,21 @@ fn pieces_of(sources: &[Source]) -> Vec<Piece> {
     pieces
 }
 
-/// Checks what the device returned for `sources`, and zeros what lies behind an extent's length.
-fn verify(buf: &mut [u8], sources: &[Source]) -> Result<(), FsError> {
+/// Checks what the device returned for `sources`, gives each sound block to `keep`, and zeros what
+/// lies behind an extent's length.
+fn verify(
+    buf: &mut [u8],
+    sources: &[Source],
+    mut keep_block: impl FnMut(BlockNo, u32, &[u8]),
+) -> Result<(), FsError> {
     for (bytes, source) in buf.chunks_exact_mut(BLOCK_BYTES).zip(sources) {
         let Source::Device(DeviceBlock { at, crc, keep }) = *source else { continue };
-        let damage = match crc {
-            None => Some(Damage::ChecksumMissing),
-            Some(crc) => (crc32c(bytes) != crc).then_some(Damage::DataChecksum),
-        };
-        if let Some(damage) = damage {
-            return Err(FsError::Corrupt { block: at, damage });
+        let damaged = |damage| FsError::Corrupt { block: at, damage };
+        let crc = crc.ok_or(damaged(Damage::ChecksumMissing))?;
+        if crc32c(bytes) != crc {
+            return Err(damaged(Damage::DataChecksum));
         }
+        keep_block(at, crc, bytes);
         bytes[keep..].fill(0);
     }
     Ok(())
@@ -261,8 +291,10 @@ mod tests {
         let block = [0; BLOCK_BYTES];
         let source = |index| device(index, &block, BLOCK_BYTES);
         let sources = [source(7), source(8), Source::Zeros, source(9), source(20)];
-        let pieces: Vec<_> =
-            pieces_of(&sources).iter().map(|p| (p.at.index(), p.place, p.blocks)).collect();
+        let pieces: Vec<_> = pieces_of(&sources, |_| false)
+            .iter()
+            .map(|p| (p.at.index(), p.place, p.blocks))
+            .collect();
         assert_eq!(pieces, [(7, 0, 2), (9, 3, 1), (20, 4, 1)]);
     }
 
@@ -270,13 +302,16 @@ mod tests {
     fn a_block_is_returned_only_when_its_checksum_is_right() {
         let mut bytes = vec![7; BLOCK_BYTES];
         let good = device(3, &bytes, 100);
-        verify(&mut bytes, std::slice::from_ref(&good)).expect("nothing is wrong yet");
+        let mut kept = 0;
+        let keep = |_, _, block: &[u8]| kept = block.iter().filter(|b| **b == 7).count();
+        verify(&mut bytes, std::slice::from_ref(&good), keep).expect("nothing is wrong yet");
+        assert_eq!(kept, BLOCK_BYTES, "the block is kept as the device has it");
         assert!(bytes[..100].iter().all(|&b| b == 7) && bytes[100..].iter().all(|&b| b == 0));
         let at = BlockNo::new(DeviceId(0), 3);
-        let refused = verify(&mut bytes, &[good]);
+        let refused = verify(&mut bytes, &[good], |_, _, _| panic!("bad data is not kept"));
         assert_eq!(refused, Err(FsError::Corrupt { block: at, damage: Damage::DataChecksum }));
         let none = Source::Device(DeviceBlock { at, crc: None, keep: 1 });
-        let refused = verify(&mut bytes, &[none]);
+        let refused = verify(&mut bytes, &[none], |_, _, _| panic!("unchecked data is not kept"));
         assert_eq!(refused, Err(FsError::Corrupt { block: at, damage: Damage::ChecksumMissing }));
     }
 }

@@ -132,14 +132,15 @@ impl<D: Doors> Shard<D> {
         let pages: Vec<PageData> =
             (0..items.len()).map(|n| PageData::new(&buf, n * BLOCK_BYTES)).collect();
         let at: Vec<_> = addresses(&held).collect();
-        let blocks: Vec<_> = at.iter().copied().zip(&pages).collect();
-        self.write_blocks(&blocks).await?;
-        self.flush_under(at.iter().copied()).await?;
         let placed: Vec<Placed> = items
             .iter()
-            .zip(&blocks)
+            .zip(at.iter().zip(&pages))
             .map(|(item, (at, page))| Placed::new(item.block, item.bytes().len() as u64, *at, page))
             .collect();
+        let blocks: Vec<_> =
+            placed.iter().zip(&pages).map(|(p, page)| (p.at, page, p.crc)).collect();
+        self.write_blocks(&blocks).await?;
+        self.flush_under(at.iter().copied()).await?;
         let all: Vec<(&Item, &Placed)> = items.iter().zip(&placed).collect();
         for chunk in all.chunks(LINK_BLOCKS_MAX) {
             if self.log_is_short() {

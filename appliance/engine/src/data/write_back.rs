@@ -202,7 +202,8 @@ impl<D: Doors> Shard<D> {
     }
 
     async fn write_pages(&self, pages: &[Flying]) -> Result<(), FsError> {
-        let blocks: Vec<_> = pages.iter().map(|p| (p.placed.at, &p.flight.data)).collect();
+        let blocks: Vec<_> =
+            pages.iter().map(|p| (p.placed.at, &p.flight.data, p.placed.crc)).collect();
         self.write_blocks(&blocks).await?;
         self.flush_under(pages.iter().map(|page| page.placed.at)).await
     }
