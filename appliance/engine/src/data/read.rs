@@ -36,6 +36,8 @@ use std::rc::Rc;
 
 /// Device reads of one READ that are in flight at once.
 const READS_MAX: usize = 16;
+/// The blocks of one device read that stay in the cache when there are no more than this.
+const KEEP_READ_BLOCKS_MAX: usize = 64;
 
 /// Where one file block's content is.
 #[derive(Clone)]
@@ -177,9 +179,15 @@ impl<D: Doors> Shard<D> {
         Ok(whole)
     }
 
-    /// Checks what the device returned and keeps it.
+    /// Checks what the device returned and keeps it, unless it is part of a stream, which would push
+    /// everything else out.
     fn verify(&self, buf: &mut [u8], sources: &[Source]) -> Result<(), FsError> {
-        verify(buf, sources, |at, crc, bytes| self.core.data_cache.keep(at, crc, bytes))
+        let keep = sources.len() <= KEEP_READ_BLOCKS_MAX;
+        verify(buf, sources, |at, crc, bytes| {
+            if keep {
+                self.core.data_cache.keep(at, crc, bytes);
+            }
+        })
     }
 
     /// Fills `out` from the cache; what is not there is read over it afterwards.
