@@ -10,7 +10,7 @@ use cairn_net::rpc::{self, Refusal, Xid};
 use cairn_net::server::{Call, ConnectionError, ConnectionLimits, serve_connection};
 use cairn_net::xdr::Encoder;
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -201,12 +201,13 @@ fn answers_leave_in_the_order_of_completion_and_gather_while_one_send_is_out() {
     link.ended.set(false);
     link.sending_allowed.set(false);
     let waiting: RefCell<BTreeMap<u32, Waker>> = RefCell::default();
+    let released: RefCell<BTreeSet<u32>> = RefCell::default();
     let mut served = pin!(serve_connection(&link, &arena, ConnectionLimits::DEFAULT, |call| {
         let waiting = &waiting;
         let Xid(xid) = call.header.xid;
-        let mut asked = false;
+        let released = &released;
         poll_fn(move |cx| {
-            if std::mem::replace(&mut asked, true) {
+            if released.borrow().contains(&xid) {
                 return Poll::Ready(Some(rpc::success(Xid(xid))));
             }
             waiting.borrow_mut().insert(xid, cx.waker().clone());
@@ -215,6 +216,7 @@ fn answers_leave_in_the_order_of_completion_and_gather_while_one_send_is_out() {
     }));
     assert!(poll_once(served.as_mut()).is_pending());
     for xid in [3, 1, 4] {
+        released.borrow_mut().insert(xid);
         waiting.borrow_mut().remove(&xid).expect("it was asked").wake();
         assert!(poll_once(served.as_mut()).is_pending());
         assert_eq!(link.sends.get(), 1, "after {xid}");

@@ -48,6 +48,14 @@ impl Error {
         Error { code: 2, ..self }
     }
 
+    /// Adds the way out, where the error is of this kind.
+    pub fn advised(mut self, errno: Errno, advice: &str) -> Error {
+        if self.errno == errno {
+            self.text = format!("{}; {advice}", self.text);
+        }
+        self
+    }
+
     pub fn failure(object: impl fmt::Display, failure: Failure) -> Error {
         Error::new(object, failure.errno, failure.text)
     }

@@ -8,6 +8,8 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 
 pub const SOCKET_ENV: &str = "CAIRN_SOCKET";
+/// In the folder of an embedded pool.
+pub const SOCKET_FILE: &str = "control.sock";
 pub const EMBEDDED_SOCKET: &str = "./cairn-data/control.sock";
 
 /// `--socket`, else the environment, else the embedded daemon's here, else the system's.

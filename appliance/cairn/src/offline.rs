@@ -2,9 +2,7 @@
 
 use crate::exit::Error;
 use cairn_check::CheckError;
-use cairn_daemon::{Claim, Mode, Offline, Place, patiently};
-use cairn_format::superblock::SuperblockError;
-use nix::errno::Errno;
+use cairn_daemon::{Claim, Mode, Offline, Place, check_failure, patiently};
 
 pub struct ReadPool {
     pub place: Place,
@@ -23,15 +21,6 @@ impl ReadPool {
     }
 
     pub fn failed(&self, error: CheckError) -> Error {
-        let errno = match error {
-            CheckError::Superblock(SuperblockError::NotAPool)
-            | CheckError::WrongDevice { .. }
-            | CheckError::DeviceMissing { .. } => Errno::EINVAL,
-            CheckError::Superblock(SuperblockError::Damage(_)) => Errno::EUCLEAN,
-            CheckError::Superblock(
-                SuperblockError::Version { .. } | SuperblockError::IncompatFeatures { .. },
-            ) => Errno::ENOTSUP,
-        };
-        Error::new(&self.place, errno, error.to_string())
+        Error::failure(&self.place, check_failure(error))
     }
 }

@@ -144,7 +144,9 @@ fn a_pool_has_one_daemon_and_its_socket_one_owner() {
     let second = cairn(dir, &["up", "--nfs", "127.0.0.1:0"]);
     let text = "./cairn-data/pool is in use by another process (EBUSY)";
     refused(&second, 1, &format!("cairn: up ./cairn-data: {text}"));
-    refused(&cairn(dir, &["check"]), 2, &format!("cairn: check ./cairn-data: {text}"));
+    let in_use = "./cairn-data/pool is in use by another process; check it on line: \
+                  cairn check --socket ./cairn-data/control.sock (EBUSY)";
+    refused(&cairn(dir, &["check"]), 2, &format!("cairn: check ./cairn-data: {in_use}"));
     refused(&cairn(dir, &["print"]), 1, &format!("cairn: print ./cairn-data: {text}"));
     let format = cairn(dir, &["format", "--dir", "./cairn-data", "--force"]);
     refused(&format, 1, &format!("cairn: format ./cairn-data: {text}"));

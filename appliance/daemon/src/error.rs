@@ -1,6 +1,7 @@
 //! Why the daemon, or an offline command, could not do its work: one line for the operator, and the
 //! errno that scripts and the exit text carry.
 
+use cairn_check::CheckError;
 use cairn_engine::format_pool::{FormatError, FormatFailed};
 use cairn_engine::open::OpenError;
 use cairn_format::superblock::SuperblockError;
@@ -57,6 +58,20 @@ pub fn errno_of(error: &io::Error) -> Errno {
         io::ErrorKind::UnexpectedEof => Errno::ENODATA,
         _ => Errno::EIO,
     }
+}
+
+/// Why a pool could not be checked.
+pub fn check_failure(error: CheckError) -> Failure {
+    let errno = match error {
+        CheckError::Superblock(SuperblockError::NotAPool)
+        | CheckError::WrongDevice { .. }
+        | CheckError::DeviceMissing { .. } => Errno::EINVAL,
+        CheckError::Superblock(SuperblockError::Damage(_)) => Errno::EUCLEAN,
+        CheckError::Superblock(
+            SuperblockError::Version { .. } | SuperblockError::IncompatFeatures { .. },
+        ) => Errno::ENOTSUP,
+    };
+    Failure::new(errno, error.to_string())
 }
 
 /// Why a pool could not be opened.

@@ -2,7 +2,7 @@
 //!
 //! `run.rs` is the whole of it: claim the pool (`place.rs`), start one pinned thread per shard
 //! (`wire_up.rs`, `shard_loop.rs`), serve control calls on the calling thread, and end in order when
-//! told (`shutdown.rs`). What is decided about files, durability or protocols is decided in the
+//! told (`shutdown.rs`). A check on line has a thread of its own (`online_check.rs`). What is decided about files, durability or protocols is decided in the
 //! crates it connects; here are only the machine's cores, clocks, signals and paths.
 
 #![forbid(unsafe_code)]
@@ -13,6 +13,7 @@ mod error;
 mod format;
 mod frontend;
 mod offline;
+mod online_check;
 mod patience;
 mod pin;
 mod place;
@@ -22,14 +23,16 @@ mod run;
 mod shard_loop;
 mod shutdown;
 mod signature;
+mod snapshot_disk;
 mod wire_up;
 
 pub use cairn_nvme::Mode;
 pub use cairn_reactor::IdlePolicy;
 pub use config::{Config, FirstUse, NFS_DEFAULT, SERVE_SOCKET_DEFAULT, parse_size};
-pub use error::{Failure, errno_of};
+pub use error::{Failure, check_failure, errno_of};
 pub use format::{FormatRequest, Formatted, format};
 pub use offline::Offline;
+pub use online_check::summary;
 pub use patience::patiently;
 pub use place::{Claim, DevicePath, DeviceRole, Place};
 pub use populate::populate;

@@ -12,6 +12,7 @@ use crate::config::{Config, FirstUse};
 use crate::error::{Failure, open_failure};
 use crate::format::make_embedded;
 use crate::offline::Offline;
+use crate::online_check;
 use crate::patience::patiently;
 use crate::pin::Cores;
 use crate::place::{Claim, Place, embedded_exists};
@@ -21,7 +22,7 @@ use crate::wire_up::{self, News, ShardPlan};
 use cairn_base::Arena;
 use cairn_base::dma_buf::{Backing, HugePages};
 use cairn_base::ring::RingWaker;
-use cairn_control::{Caller, ControlSocket, bridge};
+use cairn_control::{Caller, ControlSocket, StartCheck, bridge};
 use cairn_engine::open::{ShardSeed, read_and_divide};
 use cairn_engine::{ShardConfig, ports};
 use cairn_net::listener::Listener;
@@ -60,6 +61,7 @@ pub fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
         let seeds = read_seeds(&claim, shards)?;
         let socket = ControlSocket::bind(&config.socket)
             .map_err(|error| Failure::file("cannot listen on", &config.socket, &error))?;
+        let check = online_check::starter(claim.clone());
         let mut shards = Shards::start(&config, &cores, claim, seeds, reserved.local)?;
         tokio::pin!(stop);
         let served = tokio::select! {
@@ -70,7 +72,7 @@ pub fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
             drop(reserved.socket);
             let nfs = reserved.local;
             ready(&Ready { nfs, socket: config.socket.clone(), shards: shards.count() });
-            shards.serve_control(&socket, stop).await?;
+            shards.serve_control(&socket, check, stop).await?;
         }
         drop(socket);
         shards.stop().await
@@ -218,6 +220,7 @@ impl Shards {
     async fn serve_control(
         &mut self,
         socket: &ControlSocket,
+        check: StartCheck,
         stop: impl Future<Output = ()>,
     ) -> Result<(), Failure> {
         let news = &mut self.news;
@@ -231,7 +234,7 @@ impl Shards {
                 }),
             }
         };
-        let served = cairn_control::serve(socket, self.callers.clone(), until).await;
+        let served = cairn_control::serve(socket, self.callers.clone(), check, until).await;
         match failed {
             Some(failure) => Err(failure),
             None => served.map_err(|e| Failure::file("cannot serve", socket.path(), &e)),

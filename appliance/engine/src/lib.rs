@@ -25,6 +25,7 @@ pub mod open;
 pub mod pool;
 pub mod sabotage;
 pub mod shard;
+pub mod snapshot;
 pub mod status;
 
 mod block;
@@ -46,3 +47,4 @@ pub use name::Name;
 pub use once::CallKey;
 pub use peer::{Mail, ports};
 pub use shard::{Shard, ShardConfig};
+pub use snapshot::{Cut, SnapshotId};

@@ -506,6 +506,7 @@ impl<D: Doors> Shard<D> {
     /// Ends in order: buffered data is written, everything logged is durable. What is acknowledged
     /// is safe without this as well.
     pub async fn stop(self: &Rc<Self>) -> Result<(), FsError> {
+        self.give_up_snapshot();
         let written = self.write_back_all().await;
         self.begin_stop();
         let settled = self.settle(self.log.newest_ticket()).await;

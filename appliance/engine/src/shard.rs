@@ -15,6 +15,7 @@ use crate::once::Answers;
 use crate::open::Barrier;
 use crate::peer::Peers;
 use crate::pool::Pool;
+use crate::snapshot::Snapshot;
 use crate::space::{Reads, SpaceChange};
 use crate::tablet::Tablet;
 use crate::txn::{Need, Permit, Stop, View};
@@ -138,6 +139,8 @@ pub struct Shard<D: Doors> {
     /// Permits of operations this shard takes part in, from prepare to apply.
     pub(crate) parts: RefCell<BTreeMap<OpId, Vec<Permit<D>>>>,
     pub(crate) barrier: Barrier,
+    /// Kept for a check on line; at most one.
+    pub(crate) snapshot: RefCell<Option<Snapshot<D>>>,
     write_verifier: Cell<u64>,
     /// The pool's new epoch is durable: what the old one's trees held may be overwritten.
     pub(crate) epoch_begun: Cell<bool>,
@@ -181,6 +184,7 @@ impl<D: Doors> Shard<D> {
             rename_held: RefCell::default(),
             parts: RefCell::default(),
             barrier: Barrier::default(),
+            snapshot: RefCell::default(),
             write_verifier: Cell::new(epoch << 16),
             epoch_begun: Cell::new(false),
             stopping: Cell::new(false),

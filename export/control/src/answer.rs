@@ -4,7 +4,7 @@
 //! the client that made them, not here.
 
 use crate::request::{
-    ChangeIndex, ControlReply, ControlRequest, Pool, Position, Role, Space, Target,
+    ChangeIndex, ControlReply, ControlRequest, Pool, Position, Role, SnapshotStep, Space, Target,
 };
 use cairn_base::door::Doors;
 use cairn_engine::attr::Attr;
@@ -41,6 +41,12 @@ pub async fn answer<D: Doors>(
             let position = |(seq, ino): (_, InodeNo)| Position { seq, ino: ino.raw() };
             Ok(ControlReply::Walk(found.into_iter().map(position).collect()))
         }
+        ControlRequest::Snapshot(id, step) => Ok(match step {
+            SnapshotStep::Begin => ControlReply::Cut(Box::new(shard.begin_snapshot(id).await?)),
+            SnapshotStep::Resume => ControlReply::Held(shard.resume_log(id)),
+            SnapshotStep::Keep => ControlReply::Held(shard.keep_snapshot(id)),
+            SnapshotStep::End => ControlReply::Held(shard.end_snapshot(id)),
+        }),
     }
 }
 

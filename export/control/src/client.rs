@@ -81,6 +81,24 @@ impl Client {
         let pages = self.service.walk_inodes(request).await.map_err(refused)?.into_inner();
         Ok(Walk { pages })
     }
+
+    pub async fn check(&mut self, request: proto::CheckRequest) -> Result<Check, ClientError> {
+        let replies = self.service.check(request).await.map_err(refused)?.into_inner();
+        Ok(Check { replies })
+    }
+}
+
+/// What a check tells, one thing after another; the summary is the last.
+pub struct Check {
+    replies: Streaming<proto::CheckReply>,
+}
+
+impl Check {
+    /// `None` at the end.
+    pub async fn news(&mut self) -> Result<Option<proto::check_reply::News>, ClientError> {
+        let reply = self.replies.message().await.map_err(refused)?;
+        Ok(reply.and_then(|reply| reply.news))
+    }
 }
 
 impl Walk {

@@ -12,6 +12,7 @@ pub mod request;
 
 mod answer;
 mod bridge;
+mod check;
 mod server;
 mod service;
 mod socket;
@@ -19,7 +20,8 @@ mod status;
 
 pub use answer::answer;
 pub use bridge::{Answer, Bridge, CallError, Caller, bridge};
-pub use client::{Client, ClientError, Walk};
+pub use check::{CheckFailed, CheckJob, CheckNews, Checked, StartCheck};
+pub use client::{Check, Client, ClientError, Walk};
 pub use server::serve;
 pub use socket::ControlSocket;
 

@@ -5,6 +5,7 @@
 use cairn_engine::attr::Attr;
 use cairn_engine::name::Name;
 use cairn_engine::status::ShardStatus;
+use cairn_engine::{Cut, SnapshotId};
 use cairn_format::{InodeNo, Seq};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum ControlRequest {
     Pool,
     Stat(Target),
     Walk(WalkPage),
+    /// Of the shard that is asked.
+    Snapshot(SnapshotId, SnapshotStep),
 }
 
 #[derive(Debug)]
@@ -29,6 +32,19 @@ pub enum ControlReply {
     Stat(Box<Attr>),
     /// A page in order. Empty: nothing more up to the end that was asked for.
     Walk(Vec<Position>),
+    /// The snapshot has begun.
+    Cut(Box<Cut>),
+    /// Whether the snapshot was held until now.
+    Held(bool),
+}
+
+/// The life of a snapshot (`engine/src/snapshot.rs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotStep {
+    Begin,
+    Resume,
+    Keep,
+    End,
 }
 
 /// How the command line names an inode.

@@ -2,6 +2,7 @@
 //! runs, with one thread and nothing of the file system in it.
 
 use crate::bridge::Caller;
+use crate::check::StartCheck;
 use crate::proto::control_server::ControlServer;
 use crate::service::Service;
 use crate::socket::ControlSocket;
@@ -14,16 +15,18 @@ use tonic::transport::Server;
 /// How long calls that run when `shutdown` ends may take to finish.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Serves until `shutdown` ends, then lets running calls finish for a moment. `shards` by number.
+/// Serves until `shutdown` ends, then lets running calls finish for a moment. `shards` by number;
+/// `check` starts a checker.
 pub async fn serve(
     socket: &ControlSocket,
     shards: Vec<Caller>,
+    check: StartCheck,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let incoming = UnixListenerStream::new(socket.listener()?);
     let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = Server::builder()
-        .add_service(ControlServer::new(Service::new(shards)))
+        .add_service(ControlServer::new(Service::new(shards, check)))
         .serve_with_incoming_shutdown(incoming, async {
             // Either a message or the sender's end: both mean stop.
             let _ = stopped.await;

@@ -7,6 +7,7 @@
 //! shard never works ahead of it.
 
 use crate::bridge::{CallError, Caller};
+use crate::check::{Check, StartCheck};
 use crate::proto::control_server::Control;
 use crate::proto::{self, stat_request};
 use crate::request::{
@@ -14,11 +15,14 @@ use crate::request::{
 };
 use crate::status;
 use cairn_base::BLOCK_BYTES;
+use cairn_engine::SnapshotId;
 use cairn_engine::attr::{Attr, FileKind};
 use cairn_engine::name::Name;
 use cairn_engine::status::ShardStatus;
 use cairn_format::{InodeNo, Seq};
-use tokio::sync::mpsc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
@@ -28,13 +32,22 @@ const WALK_ENTRIES_MAX: usize = 1024;
 pub(crate) struct Service {
     shards: Vec<Caller>,
     ready_at: tokio::time::Instant,
+    check: StartCheck,
+    check_turn: Arc<Semaphore>,
+    snapshots: AtomicU64,
 }
 
 impl Service {
     /// `shards` by number, at least one.
-    pub fn new(shards: Vec<Caller>) -> Service {
+    pub fn new(shards: Vec<Caller>, check: StartCheck) -> Service {
         assert!(!shards.is_empty(), "a pool is served by at least one shard");
-        Service { shards, ready_at: tokio::time::Instant::now() }
+        Service {
+            shards,
+            ready_at: tokio::time::Instant::now(),
+            check,
+            check_turn: Arc::new(Semaphore::new(1)),
+            snapshots: AtomicU64::new(1),
+        }
     }
 
     async fn call(&self, request: ControlRequest) -> Result<ControlReply, Status> {
@@ -130,6 +143,27 @@ impl Control for Service {
         page.last = page.last.min(Position { seq: self.pool().await?.stable, ino: u64::MAX });
         let (pages, stream) = mpsc::channel(1);
         tokio::spawn(walk(self.shards[0].clone(), page, pages));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    type CheckStream = ReceiverStream<Result<proto::CheckReply, Status>>;
+
+    async fn check(
+        &self,
+        request: Request<proto::CheckRequest>,
+    ) -> Result<Response<Self::CheckStream>, Status> {
+        let turn = Arc::clone(&self.check_turn).try_acquire_owned();
+        let turn = turn.map_err(|_| status::in_use("a check is running, one at a time"))?;
+        let (replies, stream) = mpsc::channel(1);
+        let check = Check {
+            id: SnapshotId(self.snapshots.fetch_add(1, Ordering::Relaxed)),
+            shards: self.shards.clone(),
+            start: Arc::clone(&self.check),
+            data: request.into_inner().data,
+            replies,
+            turn,
+        };
+        tokio::spawn(check.run());
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 }

@@ -10,6 +10,7 @@ use tonic::{Code, Status};
 pub(crate) const ERRNO_KEY: &str = "cairn-errno";
 
 const EAGAIN: i32 = 11;
+const EBUSY: i32 = 16;
 const EINVAL: i32 = 22;
 const ESHUTDOWN: i32 = 108;
 
@@ -30,6 +31,16 @@ pub(crate) fn of_call(error: CallError) -> Status {
 /// The request itself makes no sense.
 pub(crate) fn invalid(text: &str) -> Status {
     with_errno(Code::InvalidArgument, EINVAL, text.into())
+}
+
+/// It cannot be done now.
+pub(crate) fn unavailable(errno: i32, text: String) -> Status {
+    with_errno(Code::Unavailable, errno, text)
+}
+
+/// Somebody else does it already.
+pub(crate) fn in_use(text: &str) -> Status {
+    unavailable(EBUSY, text.into())
 }
 
 fn with_errno(code: Code, errno: i32, text: String) -> Status {

@@ -2,20 +2,27 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
 
+use cairn_base::{BlockNo, Run};
+use cairn_control::proto::check_reply::News;
 use cairn_control::proto::{self, stat_request::Target};
-use cairn_control::request::{ControlReply, ControlRequest, Pool, Position};
-use cairn_control::{Client, ClientError, ControlSocket, bridge, serve};
+use cairn_control::request::{ControlReply, ControlRequest, Pool, Position, SnapshotStep};
+use cairn_control::{
+    CheckJob, CheckNews, Checked, Client, ClientError, ControlSocket, bridge, serve,
+};
+use cairn_engine::Cut;
 use cairn_engine::error::FsError;
 use cairn_format::Seq;
 use std::path::Path;
+use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 /// The seq that nothing can appear below any more.
 const STABLE: Seq = Seq(600);
 
-/// Answers as a shard would that holds `entries` in its change index and no file at all.
-fn shard(entries: Vec<Position>) -> cairn_control::Caller {
+/// Answers as a shard would that holds `entries` in its change index and no file at all; whether it
+/// holds its snapshots is said as well.
+fn shard(entries: Vec<Position>, is_held: bool) -> cairn_control::Caller {
     let (wake, woken) = std::sync::mpsc::channel();
     let (caller, end) = bridge(move || {
         // Fails only when the shard has ended.
@@ -39,6 +46,12 @@ fn shard(entries: Vec<Position>) -> cairn_control::Caller {
                     inodes: entries.len() as u64,
                     space: Vec::new(),
                 })))),
+                ControlRequest::Snapshot(_, SnapshotStep::Begin) => {
+                    let at = BlockNo::from_raw(0);
+                    let cut = Cut { fronts: vec![], log: Run::new(at, 8), log_used: vec![] };
+                    answer.send(Ok(ControlReply::Cut(Box::new(cut))));
+                }
+                ControlRequest::Snapshot(..) => answer.send(Ok(ControlReply::Held(is_held))),
                 ControlRequest::Shards | ControlRequest::UsefulWork => drop(answer),
             });
         }
@@ -54,18 +67,39 @@ struct Served {
 }
 
 async fn served(entries: Vec<Position>) -> Served {
+    served_by(shard(entries, true)).await
+}
+
+/// Its checker finds one thing.
+async fn served_by(shard: cairn_control::Caller) -> Served {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("control.sock");
     let socket = ControlSocket::bind(&path).unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let served = tokio::spawn(async move {
-        serve(&socket, vec![shard(entries)], async {
+        serve(&socket, vec![shard], Arc::new(check), async {
             let _ = stopped.await;
         })
         .await
     });
     let client = Client::connect(&path).await.unwrap();
     Served { _dir: dir, client, stop, served }
+}
+
+fn finding() -> proto::CheckFinding {
+    proto::CheckFinding { kind: "data".into(), object: "ino:1".into(), detail: "bad".into() }
+}
+
+fn check(job: CheckJob) {
+    std::thread::spawn(move || {
+        assert_eq!(job.cuts.len(), 1, "one a shard");
+        let summary = proto::CheckSummary { findings: 1, ..proto::CheckSummary::default() };
+        let checked = Checked { findings: vec![finding()], summary };
+        // Where the snapshot is lost nobody listens to the rest.
+        if job.news.blocking_send(CheckNews::Copied).is_ok() {
+            let _ = job.news.blocking_send(CheckNews::Ended(Ok(checked)));
+        }
+    });
 }
 
 fn walk(index: proto::ChangeIndex, first: Option<(u64, u64)>) -> proto::WalkInodesRequest {
@@ -99,6 +133,25 @@ async fn the_errno_of_the_file_system_reaches_the_client() {
     assert_eq!((relative.errno, relative.text.as_str()), (22, "not an absolute path"));
     let lost = served.client.status().await.unwrap_err();
     assert_eq!((lost.errno, lost.text.as_str()), (108, "the daemon is shutting down"));
+}
+
+#[tokio::test]
+async fn a_check_tells_what_it_found_and_then_the_summary() {
+    let mut served = served(Vec::new()).await;
+    for _ in 0..2 {
+        let mut check = served.client.check(proto::CheckRequest { data: true }).await.unwrap();
+        assert_eq!(check.news().await.unwrap(), Some(News::Finding(finding())));
+        let summary = check.news().await.unwrap();
+        assert!(matches!(summary, Some(News::Summary(summary)) if summary.findings == 1));
+        assert_eq!(check.news().await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn what_was_found_in_a_snapshot_that_was_lost_is_not_told() {
+    let mut served = served_by(shard(Vec::new(), false)).await;
+    let mut check = served.client.check(proto::CheckRequest { data: false }).await.unwrap();
+    assert_eq!(check.news().await.unwrap_err().errno, 110);
 }
 
 #[tokio::test]

@@ -2,25 +2,35 @@
 
 use crate::Globals;
 use crate::exit::{self, Error, Outcome};
+use crate::live::{SOCKET_FILE, with_daemon};
 use crate::offline::ReadPool;
 use crate::output::{Output, Reader};
 use crate::pool_args::DIR_DEFAULT;
-use cairn_check::{CheckOptions, Counts, Finding, Progress, check};
-use cairn_daemon::Place;
+use cairn_check::{CheckOptions, Finding, Progress, check};
+use cairn_control::Client;
+use cairn_control::proto::check_reply::News;
+use cairn_control::proto::{CheckFinding, CheckProgress, CheckRequest, CheckSummary};
+use cairn_daemon::{Place, summary};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
+use nix::errno::Errno;
 use std::ffi::OsString;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-/// Verify a pool, off line
+/// Verify a pool, on line or off
 #[derive(Args)]
 #[command(
-    long_about = "Verify a pool while no daemon serves it: every structure, link counts, that each \
-                  block has one owner, that indexes equal what they index, and with --data every \
-                  data block against its checksum. Reads only. Each finding is a line: kind, \
-                  object, detail.\n\nExit codes: 0 nothing found, 1 something found, 2 could not run.",
+    long_about = "Verify a pool: every structure, link counts, that each block has one owner, that \
+                  indexes equal what they index, and with --data every data block against its \
+                  checksum. Reads only. Each finding is a line: kind, object, detail.\n\nWith --socket \
+                  the daemon checks the pool that it serves, as it was at one moment, while clients go \
+                  on; else no daemon may serve it. On line, blocks that are freed meanwhile are used \
+                  again when the check has ended. Clients come first: if they ask for space when less than \
+                  an eighth of the pool is unassigned, the check ends without a result (ESTALE). A daemon does one \
+                  check at a time.\n\nExit codes: 0 nothing found, 1 something found, 2 could not run.",
     after_help = "Examples:\n  cairn check\n  cairn check --dir /srv/archive --data\n  \
+                  cairn check --socket ./cairn-data/control.sock --data\n  \
                   cairn check --meta /dev/nvme0n1 --data /dev/nvme1n1 --json\n  \
                   cairn check --meta /dev/nvme0n1 --data /dev/nvme1n1 --data"
 )]
@@ -36,13 +46,6 @@ pub struct Check {
     /// Bare: read all file data too. With DEV: the data device, beside --meta. May be given twice
     #[arg(long, value_name = "DEV", num_args = 0..=1, default_missing_value = "", value_parser = clap::value_parser!(OsString))]
     data: Vec<OsString>,
-}
-
-#[derive(Serialize)]
-struct Record<'a> {
-    kind: &'a str,
-    object: &'a str,
-    detail: &'a str,
 }
 
 impl Check {
@@ -76,37 +79,97 @@ impl Check {
 
     fn run_check(&self, globals: &Globals) -> exit::Result {
         let (place, with_data) = self.wanted()?;
-        if globals.socket.is_some() {
-            return Err(Error::usage(place, "check works off line and takes no --socket yet"));
-        }
-        let pool = ReadPool::open(&place)?;
-        let options = CheckOptions { data: with_data, ..CheckOptions::default() };
         let bar = progress_bar();
-        let show = |progress: Progress| {
-            bar.set_message(progress.phase);
-            bar.set_length(progress.total);
-            bar.set_position(progress.done);
-        };
-        let checked = pool.offline.run(check(&**pool.offline.disk(), options, show));
-        bar.finish_and_clear();
-        let report = checked.map_err(|error| pool.failed(error))?;
-        let mut out = Output::new(globals.json);
-        let mut reader = Reader::Wants;
-        for Finding { kind, object, detail } in &report.findings {
-            if reader == Reader::Wants {
-                reader = out.record(&Record { kind, object, detail }, |record| {
-                    format!("{}: {}: {}", record.kind, record.object, record.detail)
-                })?;
+        let (findings, summary) = match &globals.socket {
+            None => check_off_line(&place, with_data, &bar)?,
+            Some(_) if self.dir.is_some() || self.meta.is_some() => {
+                let text = "--socket checks the pool of that daemon: name no other";
+                return Err(Error::usage(place, text));
             }
-        }
-        out.finish()?;
-        let listed = report.findings.len() as u64;
-        if report.findings_total > listed {
-            eprintln!("{} more findings are not listed", report.findings_total - listed);
-        }
-        eprintln!("{}", summary(&report.counts, report.findings_total));
-        Ok(if report.is_clean() { Outcome::Done } else { Outcome::Found })
+            Some(socket) => {
+                let object = socket.display().to_string();
+                with_daemon(globals, |client| check_on_line(client, with_data, &bar, object))?
+            }
+        };
+        bar.finish_and_clear();
+        print(globals, &findings, &summary)
     }
+}
+
+type Found = (Vec<CheckFinding>, CheckSummary);
+
+fn check_off_line(place: &Place, data: bool, bar: &ProgressBar) -> Result<Found, Error> {
+    let pool = ReadPool::open(place).map_err(|error| match live_socket(place) {
+        Some(socket) => {
+            let advice = format!("check it on line: cairn check --socket {}", socket.display());
+            error.advised(Errno::EBUSY, &advice)
+        }
+        None => error,
+    })?;
+    let options = CheckOptions { data, ..CheckOptions::default() };
+    let show = |Progress { phase, done, total }| show(bar, phase, done, total);
+    let checked = pool.offline.run(check(&**pool.offline.disk(), options, show));
+    let report = checked.map_err(|error| pool.failed(error))?;
+    let finding = |finding: Finding| CheckFinding {
+        kind: finding.kind.into(),
+        object: finding.object,
+        detail: finding.detail,
+    };
+    let summary = summary(&report.counts, report.findings_total);
+    Ok((report.findings.into_iter().map(finding).collect(), summary))
+}
+
+async fn check_on_line(
+    mut client: Client,
+    data: bool,
+    bar: &ProgressBar,
+    object: String,
+) -> Result<Found, Error> {
+    let failed = |error| Error::client(&object, error);
+    let mut check = client.check(CheckRequest { data }).await.map_err(failed)?;
+    let mut findings = Vec::new();
+    while let Some(news) = check.news().await.map_err(failed)? {
+        match news {
+            News::Progress(CheckProgress { phase, done, total }) => {
+                show(bar, &phase, done, total);
+            }
+            News::Finding(finding) => findings.push(finding),
+            News::Summary(summary) => return Ok((findings, summary)),
+        }
+    }
+    Err(Error::new(&object, Errno::ECONNRESET, "the daemon broke off"))
+}
+
+/// The socket of the daemon that serves an embedded pool.
+fn live_socket(place: &Place) -> Option<PathBuf> {
+    let Place::Dir(dir) = place else { return None };
+    let socket = dir.join(SOCKET_FILE);
+    UnixStream::connect(&socket).is_ok().then_some(socket)
+}
+
+fn print(globals: &Globals, findings: &[CheckFinding], summary: &CheckSummary) -> exit::Result {
+    let mut out = Output::new(globals.json);
+    let mut reader = Reader::Wants;
+    for finding in findings {
+        if reader == Reader::Wants {
+            reader = out.record(finding, |CheckFinding { kind, object, detail }| {
+                format!("{kind}: {object}: {detail}")
+            })?;
+        }
+    }
+    out.finish()?;
+    let listed = findings.len() as u64;
+    if summary.findings > listed {
+        eprintln!("{} more findings are not listed", summary.findings - listed);
+    }
+    eprintln!("{}", summary_line(summary));
+    Ok(if summary.findings == 0 { Outcome::Done } else { Outcome::Found })
+}
+
+fn show(bar: &ProgressBar, phase: &str, done: u64, total: u64) {
+    bar.set_message(phase.to_owned());
+    bar.set_length(total);
+    bar.set_position(done);
 }
 
 /// Hidden where stderr is no terminal.
@@ -119,18 +182,19 @@ fn progress_bar() -> ProgressBar {
     }
 }
 
-fn summary(counts: &Counts, findings: u64) -> String {
+fn summary_line(summary: &CheckSummary) -> String {
     format!(
         "checked {} tablets, {} inodes, {} names, {} extents, {} nodes, {} items, {} log batches, \
-         {} data blocks: {findings} findings",
-        counts.tablets,
-        counts.inodes,
-        counts.dirents,
-        counts.extents,
-        counts.nodes,
-        counts.items,
-        counts.log_batches,
-        counts.data_blocks_read
+         {} data blocks: {} findings",
+        summary.tablets,
+        summary.inodes,
+        summary.names,
+        summary.extents,
+        summary.nodes,
+        summary.items,
+        summary.log_batches,
+        summary.data_blocks,
+        summary.findings
     )
 }
 

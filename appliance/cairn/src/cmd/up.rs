@@ -77,7 +77,10 @@ impl Up {
             place: Place::Dir(self.dir.clone()),
             first_use: FirstUse::Format { size: self.size },
             nfs: self.nfs,
-            socket: globals.socket.clone().unwrap_or_else(|| self.dir.join("control.sock")),
+            socket: globals
+                .socket
+                .clone()
+                .unwrap_or_else(|| self.dir.join(crate::live::SOCKET_FILE)),
             shards: None,
             memtable_bytes: None,
             data_cache_bytes: None,

@@ -10,4 +10,4 @@ mod relog;
 mod write_log;
 
 pub use memtable::{Entry, Memtable, MemtableBytes, item_bytes};
-pub use write_log::{Admission, LogClass, LogConfig, Ticket, WriteLog};
+pub use write_log::{Admission, LogClass, LogConfig, Pause, Ticket, WriteLog};

@@ -103,6 +103,7 @@ pub struct WriteLog<D: Doors> {
     batch_blocks_max: u64,
     state: RefCell<State>,
     failed: Cell<bool>,
+    paused: Cell<bool>,
     closing: Cell<bool>,
     work: WaitList,
     progress: WaitList,
@@ -131,6 +132,18 @@ impl<D: Doors> Drop for Admission<D> {
     fn drop(&mut self) {
         self.log.state.borrow_mut().admitted -= self.blocks;
         self.log.progress.wake_all();
+    }
+}
+
+/// Keeps a log from sending; it goes on when this is dropped.
+pub struct Pause<D: Doors> {
+    log: Rc<WriteLog<D>>,
+}
+
+impl<D: Doors> Drop for Pause<D> {
+    fn drop(&mut self) {
+        self.log.paused.set(false);
+        self.log.work.wake_all();
     }
 }
 
@@ -169,6 +182,7 @@ impl<D: Doors> WriteLog<D> {
                 admitted: 0,
             }),
             failed: Cell::new(false),
+            paused: Cell::new(false),
             closing: Cell::new(false),
             work: WaitList::new(),
             progress: WaitList::new(),
@@ -206,7 +220,7 @@ impl<D: Doors> WriteLog<D> {
     /// Nothing will be written any more.
     fn is_over(&self) -> Option<()> {
         let idle = self.ready_to_send().is_none() && self.state.borrow().flying.is_empty();
-        (self.failed.get() || self.closing.get() && idle).then_some(())
+        (self.failed.get() || self.closing.get() && idle && !self.paused.get()).then_some(())
     }
 
     fn flying_max(&self) -> usize {
@@ -218,7 +232,7 @@ impl<D: Doors> WriteLog<D> {
         let waiting = !state.sealed.is_empty()
             || state.forming.as_ref().is_some_and(|forming| forming.records > 0);
         let free = state.flying.len() < self.flying_max();
-        (waiting && free && !self.failed.get()).then_some(())
+        (waiting && free && !self.failed.get() && !self.paused.get()).then_some(())
     }
 
     fn mark_is_stale(&self) -> bool {
@@ -488,6 +502,31 @@ impl<D: Doors> WriteLog<D> {
         };
         state.next += blocks;
         Sealed { batch: state.batch, header, bytes }
+    }
+
+    /// Stops sending and waits for what is under way. Then all that was ever sent is durable; gives
+    /// the runs that hold what a replay would read, the oldest first.
+    pub async fn pause(self: &Rc<Self>) -> Result<(Pause<D>, Vec<Run>), FsError> {
+        assert!(!self.paused.replace(true), "there is one snapshot at a time");
+        let pause = Pause { log: Rc::clone(self) };
+        let landed = self.progress.until(|| {
+            if self.failed.get() {
+                return Some(Err(FsError::Stopped));
+            }
+            self.state.borrow().flying.is_empty().then_some(Ok(()))
+        });
+        landed.await?;
+        let state = self.state.borrow();
+        let used = state.acked - state.tail_durable;
+        let from = state.tail_durable % self.area.blocks;
+        let head = used.min(self.area.blocks - from);
+        let runs =
+            [Run::new(self.area.start.after(from), head), Run::new(self.area.start, used - head)];
+        Ok((pause, runs.into_iter().filter(|run| run.blocks > 0).collect()))
+    }
+
+    pub fn area(&self) -> Run {
+        self.area
     }
 
     fn take_sealed(&self) -> Option<Sealed> {

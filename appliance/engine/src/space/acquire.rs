@@ -1,5 +1,8 @@
 //! How a tablet gets space: from its own deferred and unloaded runs, then a zone of tablet 1, then
 //! zones that other tablets have wholly free. ENOSPC only when none of them has any.
+//!
+//! A snapshot (`snapshot.rs`) keeps freed runs for as long as a check takes. Nobody waits for that:
+//! what it keeps is passed over while zones are plenty, and when they are few it is given up.
 
 use crate::error::FsError;
 use crate::limits::{FREE_RUNS_LOAD, NODE_UNIT};
@@ -19,6 +22,13 @@ use std::rc::Rc;
 
 /// The tablet that has every run no other tablet has.
 pub const SPACE_TABLET: TabletId = InodeNo::ROOT.tablet();
+
+/// Below this part of the pool in zones of nobody a snapshot is given up: a zone that is taken in place
+/// of what it keeps has a purpose from then on, and comes back only when it is wholly free.
+const SNAPSHOT_SHARE: u64 = 8;
+
+/// How often zones are looked for again while earlier reads end, a millisecond each.
+const RETURN_TURNS: usize = 100;
 
 /// Bytes of edits of one zone's move, at most.
 const ZONE_EDIT_BYTES: usize = 2 << 10;
@@ -51,10 +61,13 @@ impl<D: Doors> Shard<D> {
             return Ok(());
         }
         if Box::pin(self.take_zone(tablet.id, purpose)).await? {
-            Ok(())
-        } else {
-            Err(FsError::NoSpace)
+            return Ok(());
         }
+        if tablet.space.is_kept(purpose, self.kept_from()) {
+            self.give_up_snapshot();
+        }
+        // Also when it was given up by somebody else, or ended, meanwhile.
+        if self.ready_more(tablet, purpose).await? { Ok(()) } else { Err(FsError::NoSpace) }
     }
 
     /// Makes more of what the tablet has ready to be reserved: deferred runs that are safe by now,
@@ -73,7 +86,7 @@ impl<D: Doors> Shard<D> {
             return Ok(true);
         }
         // Before the epoch has begun nothing that was freed may be reused, however long we wait.
-        if tablet.space.has_waiting(purpose, self.epoch_begun.get()) {
+        if tablet.space.has_waiting(purpose, self.epoch_begun.get(), self.kept_from()) {
             self.settle(self.log.newest_ticket()).await?;
             if !self.mature(tablet) {
                 self.handle.sleep(Nanos::from_millis(1)).await;
@@ -181,6 +194,10 @@ impl<D: Doors> Shard<D> {
             pieces.max_by_key(|piece| (piece.blocks, std::cmp::Reverse(piece.start)))
         };
         let space = self.core.tablet(SPACE_TABLET);
+        let pool_blocks: u64 = pool.devices.iter().map(|device| device.blocks).sum();
+        if space.space.total(Purpose::Unassigned) < pool_blocks / SNAPSHOT_SHARE {
+            self.give_up_snapshot();
+        }
         let held = loop {
             if let Some(held) = space.space.reserve_one(Purpose::Unassigned, choose) {
                 break held;
@@ -196,6 +213,34 @@ impl<D: Doors> Shard<D> {
 
     /// Gives every wholly free zone of this shard's tablets back to tablet 1.
     pub(crate) async fn return_zones(self: &Rc<Self>) -> Result<bool, FsError> {
+        if self.return_free_zones().await? {
+            return Ok(true);
+        }
+        // What was freed until now, and is not free yet, may make zones whole.
+        let age = self.core.reads.close_age() + 1;
+        let reuse = self.epoch_begun.get();
+        let waits = |tablet: &Rc<Tablet>| {
+            let purposes = [Purpose::Node, Purpose::Data];
+            purposes.into_iter().any(|side| tablet.space.has_waiting(side, reuse, Some(age)))
+        };
+        for turn in 0..RETURN_TURNS {
+            if !self.core.tablets().any(waits) {
+                return Ok(false);
+            }
+            self.give_up_snapshot();
+            if turn == 0 {
+                self.settle(self.log.newest_ticket()).await?;
+            } else {
+                self.handle.sleep(Nanos::from_millis(1)).await;
+            }
+            if self.return_free_zones().await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn return_free_zones(self: &Rc<Self>) -> Result<bool, FsError> {
         let tablets: Vec<Rc<Tablet>> = self.core.tablets().cloned().collect();
         let mut any = false;
         for tablet in tablets {

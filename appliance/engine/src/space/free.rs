@@ -109,26 +109,23 @@ impl Space {
     /// Takes up loaded items; `next` is where the next load begins.
     pub fn load(&self, purpose: Purpose, runs: &[Run], next: Option<BlockNo>) {
         let mut side = self.side(purpose).borrow_mut();
+        // They may be many while a snapshot keeps them.
+        let mut waiting = RunSet::default();
+        let deferred = side.deferred.iter().map(|deferred| deferred.run);
+        for run in deferred.chain(side.arriving.iter().map(|(_, run)| *run)) {
+            waiting.insert(run);
+        }
         for run in runs {
             side.items.insert(run.start, run.blocks);
-            let mut pieces = vec![*run];
-            let deferred = side.deferred.iter().map(|deferred| deferred.run);
-            for waiting in deferred.chain(side.arriving.iter().map(|(_, run)| *run)) {
-                pieces = pieces
-                    .into_iter()
-                    .flat_map(|piece| {
-                        let inside = piece.overlaps(waiting);
-                        let kept: Vec<Run> = if inside {
-                            RunSet::without(piece, waiting).collect()
-                        } else {
-                            vec![piece]
-                        };
-                        kept
-                    })
-                    .collect();
+            let mut from = run.start;
+            for hole in waiting.within(*run) {
+                if from < hole.start {
+                    side.free.insert(Run::new(from, hole.start.index() - from.index()));
+                }
+                from = hole.end();
             }
-            for piece in pieces {
-                side.free.insert(piece);
+            if from < run.end() {
+                side.free.insert(Run::new(from, run.end().index() - from.index()));
             }
         }
         side.unloaded_from = next;
@@ -159,10 +156,17 @@ impl Space {
         any
     }
 
-    /// Will `mature` find something, sooner or later?
-    pub fn has_waiting(&self, purpose: Purpose, reuse: bool) -> bool {
+    /// Will `mature` find something soon? Not what a snapshot keeps, from age `kept_from` on.
+    pub fn has_waiting(&self, purpose: Purpose, reuse: bool, kept_from: Option<u64>) -> bool {
         let side = self.side(purpose).borrow();
-        !side.arriving.is_empty() || reuse && !side.deferred.is_empty()
+        let is_soon = |front: &Deferred| kept_from.is_none_or(|age| front.age < age);
+        !side.arriving.is_empty() || reuse && side.deferred.front().is_some_and(is_soon)
+    }
+
+    /// Are there runs that only wait for a snapshot's end?
+    pub fn is_kept(&self, purpose: Purpose, kept_from: Option<u64>) -> bool {
+        let side = self.side(purpose).borrow();
+        kept_from.is_some_and(|age| side.deferred.back().is_some_and(|back| back.age >= age))
     }
 
     /// Promises `blocks`, if so many are free beyond `keep`.

@@ -9,6 +9,6 @@ mod zones;
 
 pub use acquire::SPACE_TABLET;
 pub use free::{Promise, Reservation, Space, SpaceChange};
-pub use reads::Reads;
+pub use reads::{ReadGuard, Reads};
 pub use runs::RunSet;
 pub use zones::{find_wholly_free, zone_piece};

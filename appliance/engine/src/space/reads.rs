@@ -40,6 +40,13 @@ impl Reads {
     }
 }
 
+impl ReadGuard {
+    /// What is freed at this age or later cannot be reused while this lives.
+    pub fn age(&self) -> u64 {
+        self.age
+    }
+}
+
 impl Drop for ReadGuard {
     fn drop(&mut self) {
         let mut readers = self.reads.readers.borrow_mut();
