@@ -4,8 +4,8 @@
 //! what the machine has under its library folders. Beside them come those that a tree may lack and
 //! the format must not: empty files, names of 255 bytes, deep paths, large files.
 //!
-//! The package is fetched with an apt configuration of its own (the machine's may have no source
-//! entries) and kept in the temporary folder, so that runs after the first need no network.
+//! The package is fetched from where the machine's own packages come from, with an apt configuration
+//! of its own (the machine's may have no source entries), and kept in the temporary folder, so that runs after the first need no network.
 
 use crate::program::run_within;
 use anyhow::{Context, Result};
@@ -18,8 +18,6 @@ use std::time::Duration;
 
 /// About 6,000 files, deep in places, most of them small.
 const PACKAGE: &str = "perl";
-const MIRROR: &str = "http://deb.debian.org/debian";
-const RELEASE: &str = "bookworm";
 const FETCH_LIMIT: Duration = Duration::from_secs(180);
 /// Files of the tree above this stay out: size has files of its own below.
 const BYTES_MAX: u64 = 2 << 20;
@@ -161,10 +159,25 @@ fn debian_source() -> Result<PathBuf> {
     Ok(unpacked)
 }
 
+/// Where this machine has the main part of its release from: address, release and component, as a
+/// line of sources.list has them. Updates (`bookworm-security`) hold only some packages.
+fn origin() -> Result<String> {
+    let mut targets = Command::new("apt-get");
+    targets.args(["indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)"]);
+    targets.arg("Created-By: Packages");
+    let found = run_within(targets, FETCH_LIMIT)?.succeeded("apt-get indextargets")?;
+    let main_part = |line: &&str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        matches!(words[..], [_, release, "main"] if !release.contains('-'))
+    };
+    let line = found.lines().find(main_part).map(str::to_owned);
+    line.context("apt has no package list of a whole release: run apt-get update")
+}
+
 /// Downloads the package's files into `work`, by an apt that knows only this.
 fn fetch(work: &Path) -> Result<()> {
     let list = work.join("sources.list");
-    fs::write(&list, format!("deb-src {MIRROR} {RELEASE} main\n"))?;
+    fs::write(&list, format!("deb-src {}\n", origin()?))?;
     for folder in ["lists/partial", "cache/archives/partial", "etc"] {
         fs::create_dir_all(work.join(folder))?;
     }
