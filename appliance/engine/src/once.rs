@@ -45,6 +45,21 @@ struct State {
     finished: VecDeque<(CallKey, Nanos)>,
 }
 
+/// A call that is being carried out.
+struct Claim<'a> {
+    answers: &'a Answers,
+    key: CallKey,
+    open: bool,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        if self.open {
+            self.answers.abandon(self.key);
+        }
+    }
+}
+
 enum Entry {
     Running(Rc<WaitList>),
     Finished(Box<Outcome>),
@@ -61,9 +76,7 @@ impl Answers {
                     return None;
                 }
                 Slot::Occupied(entry) => match entry.get() {
-                    Entry::Finished(outcome) => {
-                        return copy_of(outcome);
-                    }
+                    Entry::Finished(outcome) => return copy_of(outcome),
                     Entry::Running(waiting) => waiting.clone(),
                 },
             };
@@ -75,6 +88,14 @@ impl Answers {
         match self.state.borrow().entries.get(&key) {
             Some(Entry::Running(current)) => Rc::ptr_eq(current, waiting),
             Some(Entry::Finished(_)) | None => false,
+        }
+    }
+
+    /// Forgets a call that came to no end.
+    fn abandon(&self, key: CallKey) {
+        let before = self.state.borrow_mut().entries.remove(&key);
+        if let Some(Entry::Running(waiting)) = before {
+            waiting.wake_all();
         }
     }
 
@@ -111,7 +132,8 @@ impl State {
 impl<D: Doors> Shard<D> {
     /// Runs an operation here, at most once for each key.
     ///
-    /// To be run as a task of its own: one that is dropped half way would keep its key for ever.
+    /// To be run as a task of its own: when it is dropped half way the call is forgotten, and the next
+    /// repetition carries it out.
     pub(crate) async fn run_once(
         self: &Rc<Self>,
         request: Request,
@@ -124,7 +146,9 @@ impl<D: Doors> Shard<D> {
                 outcome
             }
             None => {
+                let mut claim = Claim { answers: &self.answers, key, open: true };
                 let outcome = self.run_here(request).await;
+                claim.open = false;
                 self.answers.finish(key, &outcome, self.handle.now());
                 outcome
             }
@@ -214,6 +238,16 @@ mod tests {
         assert!(poll(third.as_mut()).is_pending());
         answers.finish(CallKey(1), &REFUSED, Nanos(5));
         assert!(matches!(poll(third), Poll::Ready(Some(_))));
+    }
+
+    #[test]
+    fn a_call_that_is_dropped_half_way_is_carried_out_by_its_repetition() {
+        let answers = Answers::default();
+        assert_eq!(admit(&answers, 1), Some(true));
+        let mut second = pin!(answers.admit(CallKey(1)));
+        assert!(poll(second.as_mut()).is_pending());
+        drop(Claim { answers: &answers, key: CallKey(1), open: true });
+        assert!(matches!(poll(second), Poll::Ready(None)));
     }
 
     #[test]
