@@ -68,6 +68,18 @@ pub struct Tablet {
     pub root_block_generation: Cell<u64>,
     /// One freeze, relog or fold step at a time.
     pub remaking: Semaphore,
+    pub paying: Cell<Paying>,
+}
+
+/// Whether somebody waits until the tablet has folded what it owes node space for (`txn/permit.rs`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Paying {
+    #[default]
+    Nobody,
+    /// Its memtable is to become a log tree.
+    Memtable,
+    /// Its log trees are to be folded, until none is left.
+    LogTrees,
 }
 
 impl Tablet {
@@ -100,6 +112,7 @@ impl Tablet {
             root_record: Cell::new(None),
             root_block_generation: Cell::new(body.generation.get()),
             remaking: Semaphore::new(1),
+            paying: Cell::default(),
         }
     }
 

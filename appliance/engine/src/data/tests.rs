@@ -754,3 +754,26 @@ fn a_full_pool_refuses_writes_keeps_what_it_took_and_recovers_by_truncation() {
         check_map(&shard, ino).await;
     });
 }
+
+#[test]
+fn overwriting_goes_on_in_a_full_pool_however_much_waits_to_be_folded() {
+    let (disk, clock) = formatted();
+    on_shard(&disk, &clock, |shard| async move {
+        let ino = make_file(&shard, 0o644).await;
+        let bytes = vec![5; 500_000];
+        let mut size = 0;
+        while write(&shard, Cred::root(), ino, (size, &bytes), Stability::FileSync).await.is_ok() {
+            size += bytes.len() as u64;
+        }
+        // Room for what is under way, and no zone of it wholly free.
+        size -= 200_000;
+        truncate(&shard, ino, size).await;
+        for turn in 0..4000 {
+            // The same few blocks, so that the file's map stays as large as it is.
+            let piece = (turn % 32 * 100 * 4096, &bytes[..4096]);
+            let wrote = write(&shard, Cred::root(), ino, piece, Stability::FileSync).await;
+            wrote.unwrap_or_else(|error| panic!("turn {turn}: {error:?}"));
+        }
+        check_map(&shard, ino).await;
+    });
+}

@@ -7,7 +7,7 @@
 use crate::limits::{FOLD_STEP_RECORDS, LOG_TREES_FOLD, RELOG_BYTES_MAX};
 use crate::log::merge::wants_fold;
 use crate::shard::Shard;
-use crate::tablet::Tablet;
+use crate::tablet::{Paying, Tablet};
 use cairn_base::door::Doors;
 use cairn_format::TabletId;
 use std::rc::Rc;
@@ -89,11 +89,37 @@ impl<D: Doors> Shard<D> {
                 return Some(self.freeze_or_fold(largest.id));
             }
         }
+        if let Some(action) = self.core.tablets().find_map(|tablet| self.payment(tablet)) {
+            return Some(action);
+        }
         let due = self.core.tablets().filter(|tablet| wants_fold(tablet));
         let due = due.max_by_key(|tablet| tablet.root.borrow().log_trees.len());
         let ready = due.filter(|tablet| self.fold_is_paced(tablet));
         self.fold_waits.set(due.is_some() && ready.is_none());
         ready.map(|tablet| Action::Fold(tablet.id))
+    }
+
+    /// The next step for somebody who waits for node space; a tablet whose last one is done is
+    /// marked so.
+    fn payment(&self, tablet: &Tablet) -> Option<Action> {
+        if tablet.paying.get() == Paying::Memtable {
+            if !tablet.active.borrow().is_empty() {
+                let action = self.freeze_or_fold(tablet.id);
+                if matches!(action, Action::Freeze(_)) {
+                    tablet.paying.set(Paying::LogTrees);
+                }
+                return Some(action);
+            }
+            tablet.paying.set(Paying::LogTrees);
+        }
+        if tablet.paying.get() == Paying::LogTrees {
+            if !tablet.root.borrow().log_trees.is_empty() {
+                return Some(Action::Fold(tablet.id));
+            }
+            tablet.paying.set(Paying::Nobody);
+            self.pace.wake_all();
+        }
+        None
     }
 
     /// A fold that has begun goes on as records come in, so that it never takes the device from

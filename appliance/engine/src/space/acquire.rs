@@ -57,6 +57,7 @@ impl<D: Doors> Shard<D> {
         tablet: &Rc<Tablet>,
         purpose: Purpose,
     ) -> Result<(), FsError> {
+        let before = tablet.space.ready(purpose);
         if self.ready_more(tablet, purpose).await? {
             return Ok(());
         }
@@ -67,7 +68,8 @@ impl<D: Doors> Shard<D> {
             self.give_up_snapshot();
         }
         // Also when it was given up by somebody else, or ended, meanwhile.
-        if self.ready_more(tablet, purpose).await? { Ok(()) } else { Err(FsError::NoSpace) }
+        let more = self.ready_more(tablet, purpose).await? || tablet.space.ready(purpose) > before;
+        if more { Ok(()) } else { Err(FsError::NoSpace) }
     }
 
     /// Makes more of what the tablet has ready to be reserved: deferred runs that are safe by now,

@@ -41,6 +41,9 @@ struct Side {
     total: u64,
     /// Runs that operations hold.
     reserved: RunSet,
+    /// The part of these that freezes and folds hold: what a tablet keeps (`txn/permit.rs`) is for
+    /// them, so it is not counted a second time.
+    in_steps: RunSet,
     promised: u64,
     /// Where the next search begins.
     hint: Option<BlockNo>,
@@ -54,7 +57,8 @@ impl Side {
     /// Blocks that a new promise may count on: also those that are deferred, which come back by
     /// themselves.
     fn unpromised(&self) -> u64 {
-        self.total.saturating_sub(self.reserved.blocks() + self.promised)
+        let held = self.reserved.blocks() - self.in_steps.blocks();
+        self.total.saturating_sub(held + self.promised)
     }
 }
 
@@ -99,6 +103,11 @@ impl Space {
 
     pub fn unpromised(&self, purpose: Purpose) -> u64 {
         self.side(purpose).borrow().unpromised()
+    }
+
+    /// Blocks that can be reserved now.
+    pub fn ready(&self, purpose: Purpose) -> u64 {
+        self.side(purpose).borrow().free.blocks()
     }
 
     /// From where items are still to be loaded.
@@ -198,7 +207,7 @@ impl Space {
         Reservation { space: Rc::clone(self), purpose: Purpose::Data, runs }
     }
 
-    /// Reserves node units, `want` blocks of them, lowest addresses first.
+    /// Reserves node units for a freeze or a fold, `want` blocks of them, lowest addresses first.
     pub fn reserve_nodes(self: &Rc<Self>, want: u64) -> Reservation {
         assert!(want.is_multiple_of(NODE_UNIT), "nodes come in whole units");
         let mut side = self.side(Purpose::Node).borrow_mut();
@@ -215,6 +224,7 @@ impl Space {
         for run in &runs {
             side.free.remove(*run);
             side.reserved.insert(*run);
+            side.in_steps.insert(*run);
         }
         drop(side);
         Reservation { space: Rc::clone(self), purpose: Purpose::Node, runs }
@@ -253,7 +263,7 @@ impl Space {
             at = Run::new(here.end(), at.blocks - here.blocks);
         }
         side.total -= run.blocks;
-        side.reserved.remove(run);
+        side.release(run);
     }
 
     /// The record that is being applied frees `run`; it is deferred until that record is durable.
@@ -278,6 +288,13 @@ impl Space {
 }
 
 impl Side {
+    fn release(&mut self, run: Run) {
+        self.reserved.remove(run);
+        for piece in self.in_steps.within(run) {
+            self.in_steps.remove(piece);
+        }
+    }
+
     /// Adds a free-run item, merged with its neighbours where they are known.
     fn add_item(&mut self, purpose: Purpose, run: Run, edits: &mut Vec<FreeEdit>) {
         let side = self;
@@ -381,7 +398,7 @@ impl Drop for Reservation {
         for run in self.runs.drain(..) {
             // What a record took is no longer among the reserved.
             for left in side.reserved.within(run) {
-                side.reserved.remove(left);
+                side.release(left);
                 side.free.insert(left);
             }
         }

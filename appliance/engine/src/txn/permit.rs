@@ -4,13 +4,16 @@
 //! The reserve of a tablet's node space (one fold step's nodes) is for operations that free space;
 //! everything else meets ENOSPC in front of it. That is why deleting always works, and why merging
 //! can always go on.
+//!
+//! What a tablet keeps for its memtables and log trees is a bound, several times what they come to.
+//! So nobody is refused for it: whoever would fit without it waits until they are folded.
 
 use crate::error::FsError;
 use crate::limits::{FOLD_STEP_NODES, NODE_FILL_MIN, NODE_UNIT};
 use crate::log::{Admission, LogClass};
 use crate::shard::Shard;
 use crate::space::Promise;
-use crate::tablet::Tablet;
+use crate::tablet::{Paying, Tablet};
 use cairn_base::door::Doors;
 use cairn_format::TabletId;
 use cairn_format::key::Purpose;
@@ -94,6 +97,7 @@ impl<D: Doors> Shard<D> {
     async fn promise_nodes(self: &Rc<Self>, id: TabletId, need: &Need) -> Result<Promise, FsError> {
         let tablet = self.core.tablet(id);
         let blocks = need.bytes.div_ceil(NODE_FILL_MIN) as u64 * 3 * NODE_UNIT;
+        let mut has_paid = false;
         loop {
             let keep = node_blocks_kept(&tablet);
             if let Some(promise) = tablet.space.promise(Purpose::Node, blocks, keep) {
@@ -105,9 +109,33 @@ impl<D: Doors> Shard<D> {
             if need.class == Class::Freeing {
                 // The reserve, and what is owed to memtables that are being folded right now.
                 let promise = tablet.space.promise(Purpose::Node, blocks.min(NODE_UNIT), 0);
-                return promise.ok_or(FsError::NoSpace);
+                if let Some(promise) = promise {
+                    return Ok(promise);
+                }
             }
-            return Err(FsError::NoSpace);
+            if has_paid || !self.pay(&tablet, blocks).await? {
+                return Err(FsError::NoSpace);
+            }
+            has_paid = true;
         }
+    }
+
+    /// Waits until what the tablet keeps node space for is folded. False when that would not make
+    /// room for `blocks`.
+    async fn pay(&self, tablet: &Tablet, blocks: u64) -> Result<bool, FsError> {
+        let least = FOLD_STEP_NODES * NODE_UNIT + blocks;
+        if owed_blocks(tablet) == 0 || tablet.space.unpromised(Purpose::Node) < least {
+            return Ok(false);
+        }
+        tablet.paying.set(Paying::Memtable);
+        self.pace.wake_all();
+        self.pace
+            .until(|| {
+                if self.log.has_failed() || self.is_stopping() {
+                    return Some(Err(FsError::Stopped));
+                }
+                (tablet.paying.get() == Paying::Nobody).then_some(Ok(true))
+            })
+            .await
     }
 }
