@@ -123,6 +123,15 @@ impl Key {
         Some(key)
     }
 
+    /// All bytes as numbers of the same order; the last two overlap by one byte.
+    fn words(&self) -> [u64; 4] {
+        let word = |at: usize| {
+            let bytes = self.bytes[at..].first_chunk().expect("within a key");
+            u64::from_be_bytes(*bytes)
+        };
+        [word(0), word(8), word(16), word(KEY_BYTES_MAX - 8)]
+    }
+
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
@@ -423,7 +432,7 @@ impl PartialOrd for Key {
 impl Ord for Key {
     fn cmp(&self, other: &Key) -> std::cmp::Ordering {
         // Bytes behind the end are zero, so equal prefixes are decided by the length.
-        self.bytes.cmp(&other.bytes).then(self.len.cmp(&other.len))
+        self.words().cmp(&other.words()).then(self.len.cmp(&other.len))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The extent map of a file, through a view: which device run holds which file blocks.
 //!
-//! An extent never crosses an aligned file MiB, so the one that covers a block begins at most
-//! `EXTENT_BLOCKS_MAX` blocks before it and is found by one short scan. Its length is in bytes; what
+//! An extent never crosses an aligned file MiB, so the one that covers a block is the last that begins
+//! at or before it in its MiB. Its length is in bytes; what
 //! lies behind it in its last block reads as zero, whatever the device holds there. So no content is
 //! ever rewritten to make a file shorter, and growing a file never shows old bytes, as long as
 //! nothing that can be non-zero is mapped behind the size.
@@ -91,14 +91,13 @@ pub fn extents(
     if blocks.is_empty() {
         return Ok(found);
     }
-    let from = blocks.start - blocks.start % EXTENT_BLOCKS_MAX;
-    let (from, end) = (Key::extent(ino, from), Key::extent(ino, blocks.end));
+    let tablet = ino.tablet();
+    let (start, end) = (Key::extent(ino, blocks.start), Key::extent(ino, blocks.end));
+    let mib = Key::extent(ino, blocks.start - blocks.start % EXTENT_BLOCKS_MAX);
     let mut damage = None;
-    view.scan(ino.tablet(), from, end, |key, value| match mapped(&key, value) {
+    view.scan(tablet, start, end, |key, value| match mapped(&key, value) {
         Ok(extent) => {
-            if extent.end_block() > blocks.start {
-                found.push(extent);
-            }
+            found.push(extent);
             ControlFlow::Continue(())
         }
         Err(bad) => {
@@ -106,8 +105,19 @@ pub fn extents(
             ControlFlow::Break(())
         }
     })?;
+    let is_at_start = found.first().is_some_and(|extent| extent.first_block == blocks.start);
+    if damage.is_none()
+        && !is_at_start
+        && let Some((key, value)) = view.last(tablet, mib, start)?
+    {
+        match mapped(&key, &value) {
+            Ok(before) if before.end_block() > blocks.start => found.insert(0, before),
+            Ok(_) => {}
+            Err(bad) => damage = Some(bad),
+        }
+    }
     match damage {
-        Some(damage) => Err(view.damaged(ino.tablet(), damage)),
+        Some(damage) => Err(view.damaged(tablet, damage)),
         None => Ok(found),
     }
 }

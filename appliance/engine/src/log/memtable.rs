@@ -136,8 +136,8 @@ impl Memtable {
         self.map.iter()
     }
 
-    pub fn range_from(&self, from: Key) -> Range<'_, Key, Entry> {
-        self.map.range((Bound::Included(from), Bound::Unbounded))
+    pub fn range(&self, from: Key, end: Key) -> Range<'_, Key, Entry> {
+        self.map.range((Bound::Included(from), Bound::Excluded(end)))
     }
 }
 

@@ -7,10 +7,11 @@ use cairn_base::door::Disk;
 use cairn_format::key::Key;
 use cairn_format::node::NodeRef;
 use cairn_format::tablet_root::TreeRef;
+use smallvec::SmallVec;
 use std::rc::Rc;
 
 /// The path to the current item: node and index, root first. Empty when at the end.
-type Path = Vec<(Rc<NodeBuf>, usize)>;
+type Path = SmallVec<[(Rc<NodeBuf>, usize); 4]>;
 
 /// Steps to the next child on the way up; gives the reference to descend into, if any is left.
 fn climb(path: &mut Path) -> Option<NodeRef> {
@@ -45,7 +46,7 @@ pub struct Cursor {
 impl Cursor {
     /// At the first item that is not below `from`.
     pub fn seek(nodes: Nodes<'_>, tree: &TreeRef, from: &Key) -> Result<Cursor, Absent> {
-        let mut cursor = Cursor { path: Vec::new() };
+        let mut cursor = Cursor { path: Path::new() };
         if tree.is_empty() {
             return Ok(cursor);
         }
@@ -70,6 +71,57 @@ impl Cursor {
             cursor.step(nodes)?;
         }
         Ok(cursor)
+    }
+
+    /// At the last item below `end`; from there it goes by `step_back`.
+    pub fn seek_back(nodes: Nodes<'_>, tree: &TreeRef, end: &Key) -> Result<Cursor, Absent> {
+        let mut cursor = Cursor { path: Path::new() };
+        if tree.is_empty() {
+            return Ok(cursor);
+        }
+        let mut at = tree.root;
+        loop {
+            let held = nodes.get(&at)?;
+            let node = held.node();
+            let below = node.lower_bound(end);
+            if node.is_leaf() {
+                // `step_back` comes to the item before this place.
+                cursor.path.push((held, below));
+                break;
+            }
+            let index = below.saturating_sub(1);
+            at = node.child(index);
+            cursor.path.push((held, index));
+        }
+        cursor.step_back(nodes)?;
+        Ok(cursor)
+    }
+
+    pub fn step_back(&mut self, nodes: Nodes<'_>) -> Result<(), Absent> {
+        while let Some((held, index)) = self.path.last_mut() {
+            let Some(before) = index.checked_sub(1) else {
+                self.path.pop();
+                continue;
+            };
+            *index = before;
+            let node = held.node();
+            if node.is_leaf() {
+                return Ok(());
+            }
+            let mut at = node.child(before);
+            loop {
+                let held = nodes.get(&at)?;
+                let node = held.node();
+                let count = node.count();
+                if node.is_leaf() {
+                    self.path.push((held, count));
+                    break;
+                }
+                at = node.child(count - 1);
+                self.path.push((held, count - 1));
+            }
+        }
+        Ok(())
     }
 
     pub fn peek(&self) -> Option<(Key, &[u8], bool)> {
@@ -99,7 +151,7 @@ pub struct Stream<'a, K> {
 
 impl<'a, K: Disk> Stream<'a, K> {
     pub async fn seek(disk: &'a K, tree: &TreeRef, from: &Key) -> Result<Stream<'a, K>, FsError> {
-        let mut stream = Stream { disk, path: Vec::new(), nodes_read: 0 };
+        let mut stream = Stream { disk, path: Path::new(), nodes_read: 0 };
         if tree.is_empty() {
             return Ok(stream);
         }

@@ -1,51 +1,87 @@
 //! A tablet's items in key order, as the view's own edits, the memtables and the trees have them
 //! together. The youngest source wins a key; its deletion marks hide what lies below.
+//!
+//! Most ranges are short and most sources have nothing in them. So each source's current key is read
+//! once and kept beside it, and a source that is behind the range leaves at once.
 
-use super::view::{Stop, View};
+use super::view::{PendingEdit, Stop, View};
 use crate::block::Nodes;
-use crate::log::{Entry, Memtable};
+use crate::log::Entry;
 use crate::tree::Cursor;
 use cairn_format::TabletId;
 use cairn_format::key::Key;
-use std::collections::btree_map;
-use std::iter::Peekable;
+use smallvec::SmallVec;
+use std::cmp::Ordering;
+use std::collections::btree_map::Range;
 use std::ops::{Bound, ControlFlow};
 
 /// A key with a copy of its value.
 pub type OwnedItem = (Key, Box<[u8]>);
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Up,
+    Down,
+}
+
 enum Source<'s> {
-    Edits(Peekable<btree_map::Range<'s, (TabletId, Key), super::view::PendingEdit>>),
-    Table(Peekable<btree_map::Range<'s, Key, Entry>>),
+    Edits(Range<'s, (TabletId, Key), PendingEdit>, Option<&'s PendingEdit>),
+    Table(Range<'s, Key, Entry>, Option<&'s Entry>),
     Tree(Cursor),
 }
 
-impl Source<'_> {
-    fn key(&mut self) -> Option<Key> {
+/// A source and the key it is at.
+struct Head<'s> {
+    key: Key,
+    source: Source<'s>,
+}
+
+/// Youngest first; a source that has nothing more in the range is not among them.
+type Heads<'s> = SmallVec<[Head<'s>; 4]>;
+
+impl<'s> Source<'s> {
+    /// At its first key in the range, if there is one.
+    fn begin(mut self, way: Way, range: &(Key, Key)) -> Option<Head<'s>> {
+        let key = match &self {
+            Source::Tree(cursor) => cursor.peek().map(|(key, _, _)| key),
+            _ => self.next_in_memory(way),
+        };
+        let key = key.filter(|key| *key >= range.0 && *key < range.1)?;
+        Some(Head { key, source: self })
+    }
+
+    fn next_in_memory(&mut self, way: Way) -> Option<Key> {
         match self {
-            Source::Edits(edits) => edits.peek().map(|((_, key), _)| *key),
-            Source::Table(table) => table.peek().map(|(key, _)| **key),
+            Source::Edits(edits, at) => {
+                let next = if way == Way::Up { edits.next() } else { edits.next_back() };
+                *at = next.map(|(_, edit)| edit);
+                next.map(|((_, key), _)| *key)
+            }
+            Source::Table(table, at) => {
+                let next = if way == Way::Up { table.next() } else { table.next_back() };
+                *at = next.map(|(_, entry)| entry);
+                next.map(|(key, _)| *key)
+            }
             Source::Tree(cursor) => cursor.peek().map(|(key, _, _)| key),
         }
     }
 
-    fn step(&mut self, nodes: Nodes<'_>) -> Result<(), Stop> {
-        match self {
-            Source::Edits(edits) => drop(edits.next()),
-            Source::Table(table) => drop(table.next()),
-            Source::Tree(cursor) => cursor.step(nodes)?,
+    fn step(&mut self, nodes: Nodes<'_>, way: Way) -> Result<Option<Key>, Stop> {
+        if let Source::Tree(cursor) = self {
+            match way {
+                Way::Up => cursor.step(nodes)?,
+                Way::Down => cursor.step_back(nodes)?,
+            }
         }
-        Ok(())
+        Ok(self.next_in_memory(way))
     }
 
     /// The current value, unless it is a deletion mark.
-    fn value(&mut self) -> Option<&[u8]> {
+    fn value(&self) -> Option<&[u8]> {
         match self {
-            Source::Edits(edits) => edits.peek().and_then(|(_, edit)| edit.value.as_deref()),
-            Source::Table(table) => match table.peek() {
-                Some((_, Entry::Put { value, .. })) => Some(value),
-                _ => None,
-            },
+            Source::Edits(_, at) => at.and_then(|edit| edit.value.as_deref()),
+            Source::Table(_, Some(Entry::Put { value, .. })) => Some(value),
+            Source::Table(..) => None,
             Source::Tree(cursor) => match cursor.peek() {
                 Some((_, value, false)) => Some(value),
                 _ => None,
@@ -61,58 +97,92 @@ impl View<'_> {
         tablet: TabletId,
         from: Key,
         end: Key,
+        each: impl FnMut(Key, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), Stop> {
+        self.walk(Way::Up, tablet, (from, end), each)
+    }
+
+    /// The first item of `from..end`.
+    pub fn first(&self, tablet: TabletId, from: Key, end: Key) -> Result<Option<OwnedItem>, Stop> {
+        self.outermost(Way::Up, tablet, (from, end))
+    }
+
+    /// The last item of `from..end`.
+    pub fn last(&self, tablet: TabletId, from: Key, end: Key) -> Result<Option<OwnedItem>, Stop> {
+        self.outermost(Way::Down, tablet, (from, end))
+    }
+
+    fn outermost(
+        &self,
+        way: Way,
+        tablet: TabletId,
+        range: (Key, Key),
+    ) -> Result<Option<OwnedItem>, Stop> {
+        let mut found = None;
+        self.walk(way, tablet, range, |key, value| {
+            found = Some((key, value.into()));
+            ControlFlow::Break(())
+        })?;
+        Ok(found)
+    }
+
+    fn walk(
+        &self,
+        way: Way,
+        tablet: TabletId,
+        range: (Key, Key),
         mut each: impl FnMut(Key, &[u8]) -> ControlFlow<()>,
     ) -> Result<(), Stop> {
+        let (from, end) = range;
+        if from >= end {
+            return Ok(());
+        }
         let owner = self.tablet(tablet);
         let nodes = self.nodes();
         let active = owner.active.borrow();
         let frozen = owner.frozen.borrow();
         let root = owner.root.borrow();
-        let edits =
-            self.edits.range((Bound::Included((tablet, from)), Bound::Excluded((tablet, end))));
-        let table = |table: &'_ Memtable| -> bool { !table.is_empty() };
-        let mut sources = vec![Source::Edits(edits.peekable())];
-        if table(&active) {
-            sources.push(Source::Table(active.range_from(from).peekable()));
+        let mut heads = Heads::new();
+        if !self.edits.is_empty() {
+            let bounds = (Bound::Included((tablet, from)), Bound::Excluded((tablet, end)));
+            heads.extend(Source::Edits(self.edits.range(bounds), None).begin(way, &range));
         }
+        heads.extend(Source::Table(active.range(from, end), None).begin(way, &range));
         if let Some(frozen) = frozen.as_deref() {
-            sources.push(Source::Table(frozen.range_from(from).peekable()));
+            heads.extend(Source::Table(frozen.range(from, end), None).begin(way, &range));
         }
-        for tree in root.log_trees.iter().rev() {
-            sources.push(Source::Tree(Cursor::seek(nodes, &tree.entry.tree, &from)?));
+        let log_trees = root.log_trees.iter().rev().map(|tree| &tree.entry.tree);
+        for tree in log_trees.chain([&root.fs]) {
+            let cursor = match way {
+                Way::Up => Cursor::seek(nodes, tree, &from)?,
+                Way::Down => Cursor::seek_back(nodes, tree, &end)?,
+            };
+            heads.extend(Source::Tree(cursor).begin(way, &range));
         }
-        sources.push(Source::Tree(Cursor::seek(nodes, &root.fs, &from)?));
+        let foremost = if way == Way::Up { Ordering::Less } else { Ordering::Greater };
         loop {
-            let keys: Vec<Option<Key>> = sources.iter_mut().map(Source::key).collect();
-            let Some(least) = keys.iter().flatten().min().copied() else { return Ok(()) };
-            if least >= end {
+            let mut keys = heads.iter().map(|head| head.key);
+            let Some(first) = keys.next() else { return Ok(()) };
+            let next = keys.fold(first, |a, b| if b.cmp(&a) == foremost { b } else { a });
+            let youngest = heads.iter().find(|head| head.key == next);
+            if let Some(value) = youngest.and_then(|head| head.source.value())
+                && each(next, value).is_break()
+            {
                 return Ok(());
             }
-            let mut shown = false;
-            for (source, key) in sources.iter_mut().zip(&keys) {
-                if *key != Some(least) {
-                    continue;
-                }
-                if !shown {
-                    shown = true;
-                    if let Some(value) = source.value()
-                        && each(least, value).is_break()
-                    {
-                        return Ok(());
+            let mut at = 0;
+            while let Some(head) = heads.get_mut(at) {
+                if head.key == next {
+                    match head.source.step(nodes, way)?.filter(|key| *key >= from && *key < end) {
+                        Some(key) => head.key = key,
+                        None => {
+                            heads.remove(at);
+                            continue;
+                        }
                     }
                 }
-                source.step(nodes)?;
+                at += 1;
             }
         }
-    }
-
-    /// The first item of `from..end`.
-    pub fn first(&self, tablet: TabletId, from: Key, end: Key) -> Result<Option<OwnedItem>, Stop> {
-        let mut found = None;
-        self.scan(tablet, from, end, |key, value| {
-            found = Some((key, value.into()));
-            ControlFlow::Break(())
-        })?;
-        Ok(found)
     }
 }
