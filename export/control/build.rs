@@ -9,6 +9,10 @@ const PRINTED: &[&str] = &[
     "StatReply",
     "IndexPosition",
     "CheckFinding",
+    "ExportsReply",
+    "ExportEntry",
+    "NfsClient",
+    "NfsLimits",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -8,13 +8,25 @@
 //! A receive into a record's buffer may run past the record, since buffers are whole blocks. What
 //! lies behind the end is moved back to staging; a direct receive is only begun where that fits.
 //!
+//! What a mark announces is only a promise, and buffers of the arena are never cut smaller again. So
+//! records that are not complete have a bounded part of it (`Budget::open`); where that is used up,
+//! by peers who announce much and send little, their buffers come from the heap and go back there.
+//!
+//! A record that has begun has so long to be complete (`sleep`): a peer that sends a byte now and then
+//! would otherwise hold its buffer for ever. Between two records a peer may be silent as long as it
+//! likes, as clients with nothing to do are.
+//!
 //! What always holds: at most one record is being assembled, no buffer is larger than the record
 //! limit (rounded up to a block), and the staging buffer is empty whenever a receive begins.
 
+use crate::budget::{Budget, Opening};
 use crate::record::{Framing, RecordError, RecordLimits, Step};
 use cairn_base::door::{Link, LinkError};
 use cairn_base::{Arena, DmaBuf, DmaSlice};
+use futures_util::future::{Either, select};
+use std::future::Future;
 use std::ops::Range;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 
 /// About a hundred short calls. More would only be copied once more in front of a large WRITE.
@@ -26,35 +38,52 @@ pub enum InboxError {
     Record(RecordError),
     /// The peer finished in the middle of a record.
     Cut,
+    /// A record that had begun was not complete in time.
+    Slow,
 }
 
-pub struct Inbox<'a, L> {
+pub struct Inbox<'a, L, F, S> {
     link: &'a L,
     arena: &'a Arena,
+    budget: &'a Budget,
     limits: RecordLimits,
     framing: Framing,
     /// Absent only while the link has it.
     staging: Option<DmaBuf>,
     staged: Range<usize>,
     /// Absent before a record's first mark, and while the link has it.
-    assembly: Option<Assembly>,
+    assembly: Option<Assembly<'a>>,
+    /// Makes the end of a record's time.
+    sleep: F,
+    /// When the record that has begun must be complete; absent between records.
+    due: Option<Pin<Box<S>>>,
 }
 
-struct Assembly {
+struct Assembly<'a> {
     buf: DmaBuf,
     filled: usize,
+    opening: Opening<'a>,
 }
 
-impl<'a, L: Link> Inbox<'a, L> {
-    pub fn new(link: &'a L, arena: &'a Arena, limits: RecordLimits) -> Self {
+impl<'a, L: Link, F: Fn() -> S, S: Future<Output = ()>> Inbox<'a, L, F, S> {
+    pub fn new(
+        link: &'a L,
+        arena: &'a Arena,
+        budget: &'a Budget,
+        limits: RecordLimits,
+        sleep: F,
+    ) -> Self {
         Inbox {
             link,
             arena,
+            budget,
             limits,
             framing: Framing::new(limits),
             staging: Some(arena.alloc(STAGING_BYTES)),
             staged: 0..0,
             assembly: None,
+            sleep,
+            due: None,
         }
     }
 
@@ -62,18 +91,38 @@ impl<'a, L: Link> Inbox<'a, L> {
     pub async fn next(&mut self) -> Result<Option<DmaSlice>, InboxError> {
         loop {
             if let Some(record) = self.work_off().map_err(InboxError::Record)? {
+                self.due = None;
                 return Ok(Some(record));
             }
-            let received = match self.assembly.take() {
-                Some(assembly) if self.ends_soon_behind(&assembly) => self.fill(assembly).await,
-                other => {
-                    self.assembly = other;
-                    self.stage().await
+            if self.framing.at_boundary() {
+                self.due = None;
+            } else if self.due.is_none() {
+                self.due = Some(Box::pin((self.sleep)()));
+            }
+            let received = match self.due.take() {
+                None => self.receive().await,
+                Some(mut due) => {
+                    let received = match select(pin!(self.receive()), &mut due).await {
+                        Either::Left((received, _)) => received,
+                        Either::Right(((), _)) => return Err(InboxError::Slow),
+                    };
+                    self.due = Some(due);
+                    received
                 }
             };
             if received.map_err(InboxError::Link)? == 0 {
                 let clean = self.framing.at_boundary();
                 return if clean { Ok(None) } else { Err(InboxError::Cut) };
+            }
+        }
+    }
+
+    async fn receive(&mut self) -> Result<usize, LinkError> {
+        match self.assembly.take() {
+            Some(assembly) if self.ends_soon_behind(&assembly) => self.fill(assembly).await,
+            other => {
+                self.assembly = other;
+                self.stage().await
             }
         }
     }
@@ -91,7 +140,9 @@ impl<'a, L: Link> Inbox<'a, L> {
                     return Ok(None);
                 }
                 Step::Fragment { record_bytes, last } => {
-                    make_room(&mut self.assembly, self.arena, self.limits, record_bytes, last);
+                    let (arena, budget, limits) = (self.arena, self.budget, self.limits);
+                    let room = Room { arena, budget, limits };
+                    make_room(&mut self.assembly, room, record_bytes, last);
                 }
                 Step::Body { bytes } => {
                     let assembly = self.assembly.as_mut().expect("its mark came first");
@@ -100,7 +151,7 @@ impl<'a, L: Link> Inbox<'a, L> {
                     assembly.filled += bytes;
                 }
                 Step::End => {
-                    let Assembly { buf, filled } =
+                    let Assembly { buf, filled, .. } =
                         self.assembly.take().expect("its mark came first");
                     return Ok(Some(DmaSlice::of(&Rc::new(buf), 0..filled)));
                 }
@@ -111,13 +162,13 @@ impl<'a, L: Link> Inbox<'a, L> {
 
     /// Whether a receive into the record's buffer cannot overrun the fragment by more than staging
     /// holds. True for the usual record, which is one fragment in a buffer of its size.
-    fn ends_soon_behind(&self, assembly: &Assembly) -> bool {
+    fn ends_soon_behind(&self, assembly: &Assembly<'_>) -> bool {
         let left = self.framing.fragment_left();
         left > 0 && assembly.buf.len() - (assembly.filled + left) <= STAGING_BYTES
     }
 
-    async fn fill(&mut self, assembly: Assembly) -> Result<usize, LinkError> {
-        let Assembly { buf, filled } = assembly;
+    async fn fill(&mut self, assembly: Assembly<'a>) -> Result<usize, LinkError> {
+        let Assembly { buf, filled, opening } = assembly;
         let (buf, received) = self.link.recv(buf, filled).await;
         let received = received?;
         let placed = received.min(self.framing.fragment_left());
@@ -126,7 +177,7 @@ impl<'a, L: Link> Inbox<'a, L> {
         staging[..behind.len()].copy_from_slice(behind);
         self.staged = 0..behind.len();
         self.framing.placed(placed);
-        self.assembly = Some(Assembly { buf, filled: filled + placed });
+        self.assembly = Some(Assembly { buf, filled: filled + placed, opening });
         Ok(received)
     }
 
@@ -140,23 +191,32 @@ impl<'a, L: Link> Inbox<'a, L> {
     }
 }
 
+/// Where buffers of records come from, and how large they may become.
+struct Room<'a> {
+    arena: &'a Arena,
+    budget: &'a Budget,
+    limits: RecordLimits,
+}
+
 /// One fragment gets a buffer of its size. A record in several gets the largest there is, at the
 /// second one: growing step by step would copy it over and over, at the peer's choice.
-fn make_room(
-    assembly: &mut Option<Assembly>,
-    arena: &Arena,
-    limits: RecordLimits,
+fn make_room<'a>(
+    assembly: &mut Option<Assembly<'a>>,
+    room: Room<'a>,
     record_bytes: usize,
     last: bool,
 ) {
-    match assembly {
-        None => *assembly = Some(Assembly { buf: arena.alloc(record_bytes), filled: 0 }),
-        Some(Assembly { buf, filled }) if buf.len() < record_bytes => {
-            let bytes = if last { record_bytes } else { limits.record_bytes_max };
-            let mut larger = arena.alloc(bytes);
-            larger[..*filled].copy_from_slice(&buf[..*filled]);
-            *buf = larger;
-        }
-        Some(_) => {}
-    }
+    let bytes = match assembly {
+        None => record_bytes,
+        Some(Assembly { buf, .. }) if buf.len() >= record_bytes => return,
+        Some(_) if last => record_bytes,
+        Some(_) => room.limits.record_bytes_max,
+    };
+    let (opening, arena) = room.budget.open(bytes, room.arena);
+    let mut buf = arena.alloc(bytes);
+    let filled = assembly.take().map_or(0, |before| {
+        buf[..before.filled].copy_from_slice(&before.buf[..before.filled]);
+        before.filled
+    });
+    *assembly = Some(Assembly { buf, filled, opening });
 }

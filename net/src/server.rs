@@ -6,8 +6,16 @@
 //! of them needs a waker for another.
 //!
 //! A client that asks faster than it is served is not read any more: reading stops at `calls_max`
-//! calls or `bytes_max` bytes of their records and answers, until an answer has left. So the memory
-//! of a connection is bounded by those, one record, one batch, and the answers of `calls_max` calls.
+//! calls or `bytes_max` bytes of their records and answers, until an answer has left. A call counts
+//! for what its answer may become, from when it is taken: a READ of a megabyte asked 64 times by
+//! somebody who takes no answer must not be 64 megabytes. So the memory of a connection is bounded by
+//! `bytes_max`, one record, one call and one batch.
+//! All connections that share a `Budget` are bounded together as well: once it is used up, each takes
+//! no more than its even part. Somebody who has nothing open is always within it, so those that hold
+//! much cannot keep those that hold little from being served.
+//!
+//! Two things have a time: a record that has begun, until it is complete (`inbox.rs`), and answers on
+//! their way out, until the peer has taken them. A peer that has sent nothing may be silent for ever.
 //!
 //! When the peer has finished sending, or sends what is no RPC, nothing more is read, the calls
 //! already taken are answered, and then the connection ends. When the connection breaks, the calls
@@ -17,13 +25,15 @@
 //! Not here: which programs exist and what they do (the handler), and how many connections there
 //! may be (whoever accepts them).
 
+use crate::budget::{Budget, Seat};
 use crate::inbox::{Inbox, InboxError};
 use crate::outbox;
 use crate::record::RecordLimits;
 use crate::rpc::{self, CallHeader, RpcError};
 use crate::xdr::{Decoder, Encoder};
 use cairn_base::door::{Link, LinkError};
-use cairn_base::{Arena, DmaSlice};
+use cairn_base::{Arena, DmaSlice, Nanos};
+use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -40,14 +50,24 @@ pub struct ConnectionLimits {
     pub record: RecordLimits,
     /// Calls taken whose answer has not left yet.
     pub calls_max: usize,
-    /// Bytes of their records and, once finished, of their answers: no call is taken above it. The
-    /// last record, and answers larger than their calls, may go above it all the same.
+    /// Bytes of their records and of what they may answer or, once finished, of their answers: no call
+    /// is taken above it. The last call may go above it all the same.
     pub bytes_max: usize,
+    /// From the first byte of a record to its last.
+    pub record_time_max: Nanos,
+    /// From handing a batch of answers (a megabyte or so) to the link until the peer has taken it.
+    pub send_time_max: Nanos,
 }
 
 impl ConnectionLimits {
-    pub const DEFAULT: ConnectionLimits =
-        ConnectionLimits { record: RecordLimits::DEFAULT, calls_max: 64, bytes_max: 16 << 20 };
+    /// A minute for a megabyte: slower than any link that somebody mounts over.
+    pub const DEFAULT: ConnectionLimits = ConnectionLimits {
+        record: RecordLimits::DEFAULT,
+        calls_max: 64,
+        bytes_max: 16 << 20,
+        record_time_max: Nanos::from_secs(60),
+        send_time_max: Nanos::from_secs(60),
+    };
 }
 
 /// One call, with the record it came in.
@@ -73,36 +93,46 @@ pub enum ConnectionError {
     /// A record that is not an RPC call.
     NotACall,
     Send(LinkError),
+    /// The peer did not take its answers in time.
+    SendTooSlow,
 }
 
 /// Serves until the peer has finished or the connection ends otherwise. `handler` answers each call,
-/// from its head on (`rpc::success`, `rpc::refuse`); `None` leaves the call without an answer.
-pub async fn serve_connection<L, F>(
+/// from its head on (`rpc::success`, `rpc::refuse`), and says first how many bytes of payload the answer
+/// may have; `None` leaves the call without an answer. `sleep` ends after the time it is given.
+pub async fn serve_connection<L, F, S>(
     link: &L,
     arena: &Arena,
     limits: ConnectionLimits,
-    handler: impl Fn(Call) -> F,
+    budget: &Budget,
+    sleep: impl Fn(Nanos) -> S,
+    handler: impl Fn(Call) -> (usize, F),
 ) -> Result<(), ConnectionError>
 where
     L: Link,
     F: Future<Output = Option<Encoder>>,
+    S: Future<Output = ()>,
 {
-    let load = Load::new(limits);
+    let _seat = Seat::take(budget);
+    let load = Load::new(limits, budget);
     let finished = RefCell::new(VecDeque::new());
     let calls = RefCell::new(FuturesUnordered::new());
 
     let mut reading = pin!(async {
-        let mut inbox = Inbox::new(link, arena, limits.record);
+        let mut inbox =
+            Inbox::new(link, arena, budget, limits.record, || sleep(limits.record_time_max));
         loop {
             load.room().await;
             let record = inbox.next().await.map_err(ConnectionError::Inbox)?;
             let Some(record) = record else { return Ok(()) };
-            let ticket = load.take(record.len());
+            let mut ticket = load.take(record.len());
             match rpc::decode_call(&record) {
                 Ok((header, args)) => {
                     let args_at = record.len() - args.remaining();
                     let call = Call { header, peer: link.peer(), record, args_at };
-                    let mut answer = Box::pin(handler(call));
+                    let (payload_max, answer) = handler(call);
+                    ticket.now_weighs(ticket.bytes + payload_max);
+                    let mut answer = Box::pin(answer);
                     // Most calls find what they want in memory: no need to keep track of those.
                     let at_once = poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx))).await;
                     match at_once {
@@ -129,10 +159,12 @@ where
                 }
             })
             .await;
-            if let Err(error) = link.send(slices).await {
-                return error;
+            let due = pin!(sleep(limits.send_time_max));
+            match select(pin!(link.send(slices)), due).await {
+                Either::Left((Ok(()), _)) => drop(tickets),
+                Either::Left((Err(error), _)) => return ConnectionError::Send(error),
+                Either::Right(((), _)) => return ConnectionError::SendTooSlow,
             }
-            drop(tickets);
         }
     });
 
@@ -151,7 +183,7 @@ where
             }
             if !broken && let Poll::Ready(error) = sending.as_mut().poll(cx) {
                 broken = true;
-                outcome = Some(Err(ConnectionError::Send(error)));
+                outcome = Some(Err(error));
             }
             if broken {
                 finished.borrow_mut().clear();
@@ -185,23 +217,25 @@ fn finish<'a>(
 
 /// What the connection has taken on. `moves` counts every change, so that the round above knows
 /// when it has come to rest.
-struct Load {
+struct Load<'a> {
     limits: ConnectionLimits,
+    budget: &'a Budget,
     calls: Cell<usize>,
     bytes: Cell<usize>,
     moves: Cell<u64>,
 }
 
-impl Load {
-    fn new(limits: ConnectionLimits) -> Self {
-        Load { limits, calls: Cell::new(0), bytes: Cell::new(0), moves: Cell::new(0) }
+impl<'b> Load<'b> {
+    fn new(limits: ConnectionLimits, budget: &'b Budget) -> Self {
+        Load { limits, budget, calls: Cell::new(0), bytes: Cell::new(0), moves: Cell::new(0) }
     }
 
-    /// Waits for room. No waker is kept: the answer that makes room leaves from the same future.
+    /// Waits for room. No waker is kept: the answer that makes room leaves from the same future, and
+    /// a part of the budget is room for at least one call as soon as all answers have left.
     async fn room(&self) {
         poll_fn(|_| {
-            let room = self.calls.get() < self.limits.calls_max
-                && self.bytes.get() < self.limits.bytes_max;
+            let bytes_max = self.limits.bytes_max.min(self.budget.part());
+            let room = self.calls.get() < self.limits.calls_max && self.bytes.get() < bytes_max;
             if room { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
@@ -209,9 +243,14 @@ impl Load {
 
     fn take(&self, bytes: usize) -> Ticket<'_> {
         self.calls.set(self.calls.get() + 1);
-        self.bytes.set(self.bytes.get() + bytes);
-        self.moved();
+        self.weigh(0, bytes);
         Ticket { load: self, bytes }
+    }
+
+    fn weigh(&self, from: usize, to: usize) {
+        self.bytes.set(self.bytes.get() - from + to);
+        self.budget.grow(from, to);
+        self.moved();
     }
 
     fn moved(&self) {
@@ -221,23 +260,21 @@ impl Load {
 
 /// One call's part of the load; held until its answer has left.
 struct Ticket<'a> {
-    load: &'a Load,
+    load: &'a Load<'a>,
     bytes: usize,
 }
 
 impl Ticket<'_> {
-    /// The record is gone and its answer waits in its place.
+    /// More is known about its answer, or the record is gone and the answer waits in its place.
     fn now_weighs(&mut self, bytes: usize) {
-        self.load.bytes.set(self.load.bytes.get() - self.bytes + bytes);
+        self.load.weigh(self.bytes, bytes);
         self.bytes = bytes;
-        self.load.moved();
     }
 }
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         self.load.calls.set(self.load.calls.get() - 1);
-        self.load.bytes.set(self.load.bytes.get() - self.bytes);
-        self.load.moved();
+        self.load.weigh(self.bytes, 0);
     }
 }

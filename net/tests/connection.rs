@@ -3,15 +3,15 @@
 
 use cairn_base::door::{Link, LinkError};
 use cairn_base::prng::Prng;
-use cairn_base::{Arena, DmaBuf, DmaSlice};
-use cairn_net::InboxError;
+use cairn_base::{Arena, DmaBuf, DmaSlice, Nanos};
 use cairn_net::record::RecordError;
 use cairn_net::rpc::{self, Refusal, Xid};
-use cairn_net::server::{Call, ConnectionError, ConnectionLimits, serve_connection};
+use cairn_net::server::{self, Call, ConnectionError, ConnectionLimits};
 use cairn_net::xdr::Encoder;
+use cairn_net::{Budget, InboxError};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -95,6 +95,18 @@ impl Link for Script {
     fn peer(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], 700))
     }
+}
+
+/// Without a clock and alone: nothing is ever late, and nobody else holds anything.
+async fn serve_connection<L: Link, F: Future<Output = Option<Encoder>>>(
+    link: &L,
+    arena: &Arena,
+    limits: ConnectionLimits,
+    handler: impl Fn(Call) -> F,
+) -> Result<(), ConnectionError> {
+    let budget = Budget::new(usize::MAX);
+    let handler = |call| (0, handler(call));
+    server::serve_connection(link, arena, limits, &budget, |_| pending(), handler).await
 }
 
 fn poll_once<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Poll<T> {
@@ -383,4 +395,149 @@ fn every_call_taken_from_a_mutated_stream_is_answered() {
         let sent = link.outgoing.borrow();
         assert!(sent.len() >= 28 * taken.get());
     }
+}
+
+/// Time as a test sees it: `due` is the sum of what has passed.
+#[derive(Default)]
+struct Time {
+    now: Cell<u64>,
+    sleeps: Cell<usize>,
+}
+
+impl Time {
+    fn sleep(&self, length: Nanos) -> impl Future<Output = ()> + '_ {
+        self.sleeps.set(self.sleeps.get() + 1);
+        let due = self.now.get() + length.0;
+        poll_fn(move |_| if self.now.get() >= due { Poll::Ready(()) } else { Poll::Pending })
+    }
+}
+
+fn timed() -> ConnectionLimits {
+    let (record_time_max, send_time_max) = (Nanos(10), Nanos(100));
+    ConnectionLimits { record_time_max, send_time_max, ..ConnectionLimits::DEFAULT }
+}
+
+#[test]
+fn a_record_that_is_not_complete_in_time_ends_the_connection_and_silence_between_two_does_not() {
+    let arena = Arena::heap();
+    let call = record(&call_bytes(1, 0, &opaque(b"good")));
+    let slow = Err(ConnectionError::Inbox(InboxError::Slow));
+    for open in [1, 4, 20] {
+        let link = Script::new(&call, usize::MAX);
+        link.ended.set(false);
+        let (time, budget) = (Time::default(), Budget::new(usize::MAX));
+        let handler = |call| (0, echo(&arena, call));
+        let sleep = |length| time.sleep(length);
+        let served = server::serve_connection(&link, &arena, timed(), &budget, sleep, handler);
+        let mut served = pin!(served);
+        for _ in 0..5 {
+            assert!(poll_once(served.as_mut()).is_pending());
+            time.now.set(time.now.get() + 1_000_000);
+        }
+        assert_eq!(link.answers(), [(1, opaque(b"good"))]);
+        let sleeps = time.sleeps.get();
+        // A byte now and then does not help.
+        for byte in &call[..open] {
+            link.incoming.borrow_mut().push_back(*byte);
+            assert!(poll_once(served.as_mut()).is_pending());
+        }
+        assert_eq!(time.sleeps.get(), sleeps + 1, "one time for the whole record");
+        time.now.set(time.now.get() + 9);
+        assert!(poll_once(served.as_mut()).is_pending());
+        time.now.set(time.now.get() + 1);
+        assert_eq!(poll_once(served.as_mut()), Poll::Ready(slow));
+    }
+}
+
+#[test]
+fn a_peer_that_does_not_take_its_answers_is_given_up_after_its_calls_have_ended() {
+    let arena = Arena::heap();
+    let stream: Vec<u8> = (1..=9).flat_map(|xid| record(&call_bytes(xid, 0, &[]))).collect();
+    let link = Script::new(&stream, usize::MAX);
+    link.ended.set(false);
+    link.sending_allowed.set(false);
+    let (time, budget) = (Time::default(), Budget::new(usize::MAX));
+    let handler = |call: Call| (0, async move { Some(rpc::success(call.header.xid)) });
+    let sleep = |length| time.sleep(length);
+    let served = server::serve_connection(&link, &arena, timed(), &budget, sleep, handler);
+    let mut served = pin!(served);
+    assert!(poll_once(served.as_mut()).is_pending());
+    assert!(budget.bytes() > 0);
+    time.now.set(99);
+    assert!(poll_once(served.as_mut()).is_pending());
+    time.now.set(100);
+    assert_eq!(poll_once(served.as_mut()), Poll::Ready(Err(ConnectionError::SendTooSlow)));
+    assert_eq!(budget.bytes(), 0, "what it held is free");
+}
+
+#[test]
+fn those_that_hold_much_of_a_budget_are_not_read_while_those_that_hold_nothing_are_served() {
+    let arena = Arena::heap();
+    let body = opaque(&[1; 3000]);
+    let stream: Vec<u8> = (1..=9).flat_map(|xid| record(&call_bytes(xid, 0, &body))).collect();
+    let budget = Budget::new(20_000);
+    let limits = ConnectionLimits::DEFAULT;
+    let handler = |call| (0, echo(&arena, call));
+    let hogs = [Script::new(&stream, 500), Script::new(&stream, 500)];
+    let mut served = Vec::new();
+    for hog in &hogs {
+        hog.sending_allowed.set(false);
+        served.push(Box::pin(server::serve_connection(
+            hog,
+            &arena,
+            limits,
+            &budget,
+            |_| pending(),
+            handler,
+        )));
+    }
+    for _ in 0..200 {
+        for hog in &mut served {
+            assert!(poll_once(hog.as_mut()).is_pending());
+        }
+    }
+    // The first had all of it before the second came for its half; each one call more.
+    assert!((20_000..37_000).contains(&budget.bytes()), "{}", budget.bytes());
+    let good = Script::new(&stream, 500);
+    let all = server::serve_connection(&good, &arena, limits, &budget, |_| pending(), handler);
+    assert_eq!(run(all), Ok(()));
+    assert_eq!(good.answers().len(), 9);
+    for (hog, served) in hogs.iter().zip(served) {
+        hog.sending_allowed.set(true);
+        assert_eq!(run(served), Ok(()));
+        assert_eq!(hog.answers().len(), 9, "none was lost");
+    }
+    assert_eq!(budget.bytes(), 0);
+}
+
+#[test]
+fn a_call_counts_for_what_it_may_answer_before_it_has_answered() {
+    let arena = Arena::heap();
+    let stream: Vec<u8> = (1..=9).flat_map(|xid| record(&call_bytes(xid, 0, &[]))).collect();
+    let link = Script::new(&stream, usize::MAX);
+    let limits = ConnectionLimits { bytes_max: 1 << 20, ..ConnectionLimits::DEFAULT };
+    let (taken, open) = (Cell::new(0), Cell::new(false));
+    let budget = Budget::new(usize::MAX);
+    let handler = |call: Call| {
+        taken.set(taken.get() + 1);
+        let open = &open;
+        let answer = async move {
+            poll_fn(|cx| {
+                cx.waker().wake_by_ref();
+                if open.get() { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+            Some(rpc::success(call.header.xid))
+        };
+        (400 << 10, answer)
+    };
+    let served = server::serve_connection(&link, &arena, limits, &budget, |_| pending(), handler);
+    let mut served = pin!(served);
+    for _ in 0..10 {
+        assert!(poll_once(served.as_mut()).is_pending());
+    }
+    assert_eq!(taken.get(), 3);
+    open.set(true);
+    assert_eq!(run(served), Ok(()));
+    assert_eq!((taken.get(), link.answers().len()), (9, 9));
 }

@@ -128,7 +128,7 @@ impl Client {
     /// Connects and mounts the address's export.
     pub fn connect(to: &Address, cred: &Cred) -> Answer<Client> {
         let root = Client::mount(to, cred, to.export.as_bytes())?;
-        let stream = Stream::connect(to.nfs).map_err(|error| Fault::of_io(&error))?;
+        let stream = Stream::connect(to.nfs, to.local).map_err(|error| Fault::of_io(&error))?;
         let nfs = Nfs3Client::new_with_auth(stream, cred.auth(), opaque_auth::default());
         Ok(Client { nfs, root })
     }
@@ -136,7 +136,7 @@ impl Client {
     /// The handle that MNT gives for a path. A refusal comes as the NFS status of the same number.
     pub fn mount(to: &Address, cred: &Cred, path: &[u8]) -> Answer<nfs_fh3> {
         use crate::nfs3_types::mount::{dirpath, mountstat3};
-        let stream = Stream::connect(to.mount).map_err(|error| Fault::of_io(&error))?;
+        let stream = Stream::connect(to.mount, to.local).map_err(|error| Fault::of_io(&error))?;
         let mut mount = MountClient::new_with_auth(stream, cred.auth(), opaque_auth::default());
         match finish(mount.mnt(dirpath(Opaque::borrowed(path)))) {
             Ok(mounted) => Ok(nfs_fh3 { data: mounted.fhandle.0 }),

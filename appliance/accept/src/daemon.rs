@@ -1,4 +1,4 @@
-//! `cairn up` as a child process: started, killed, stopped, started again on the same pool.
+//! `cairn up`, or `cairn serve` with a configuration, as a child process: started, killed, stopped, started again on the same pool.
 //!
 //! It serves when it has printed its `ready` line and not before; until then, and whenever it ends
 //! without being asked, the last lines it wrote are part of the error, since they are usually the
@@ -37,6 +37,21 @@ pub struct Setup {
     pub memtable: Option<String>,
     pub port: u16,
     pub environment: Vec<(&'static str, String)>,
+    /// `serve` with this, on a pool that is made first, in the place of `up`.
+    pub serve: Option<ServeConfig>,
+    /// More flags.
+    pub arguments: Vec<String>,
+}
+
+/// What a configuration says beside where pool and socket are.
+#[derive(Clone, Debug, Default)]
+pub struct ServeConfig {
+    /// Addresses, quoted, in the place of the one on `port`.
+    pub listen: Option<String>,
+    /// More lines of `[nfs]`.
+    pub nfs: String,
+    /// The `[[export]]` sections.
+    pub exports: String,
 }
 
 impl Setup {
@@ -49,18 +64,67 @@ impl Setup {
             memtable: None,
             port: free_port()?,
             environment: Vec::new(),
+            serve: None,
+            arguments: Vec::new(),
         })
     }
 
-    /// The command line of `cairn up`.
+    /// Where the configuration of `serve` is.
+    pub fn config_path(&self) -> PathBuf {
+        self.dir.with_extension("toml")
+    }
+
+    /// The text of the configuration; the exports begin at its first line.
+    pub fn config_text(&self, config: &ServeConfig) -> String {
+        let ServeConfig { listen, nfs, exports } = config;
+        let one = || format!("\"127.0.0.1:{}\"", self.port);
+        let listen = listen.clone().unwrap_or_else(one);
+        let dir = self.dir.display();
+        format!(
+            "{exports}\n[nfs]\nlisten = [{listen}]\n{nfs}\n[pool]\ndir = \"{dir}\"\n\
+             [control]\nsocket = \"{dir}/control.sock\"\n"
+        )
+    }
+
+    fn write_config(&self, config: &ServeConfig) -> Result<()> {
+        let path = self.config_path();
+        std::fs::write(&path, self.config_text(config))
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// What `serve` needs before it can start.
+    pub fn prepare(&self) -> Result<()> {
+        let Some(config) = &self.serve else { return Ok(()) };
+        self.write_config(config)?;
+        if self.dir.join("pool").exists() {
+            return Ok(());
+        }
+        std::fs::create_dir_all(&self.dir).context("cannot make the pool's folder")?;
+        let mut format = program::cairn(&["format", "--size", self.size])?;
+        format.arg("--dir").arg(&self.dir);
+        program::finish(format)?.succeeded("cairn format").map(|_| ())
+    }
+
+    /// The command line of `cairn up`, or of `cairn serve`.
     pub fn command(&self) -> Result<Command> {
-        let mut command = program::cairn(&["up", "--size", self.size])?;
-        command.arg("--dir").arg(&self.dir);
-        command.arg("--nfs").arg(format!("127.0.0.1:{}", self.port));
+        let mut command = match &self.serve {
+            Some(_) => {
+                let mut command = program::cairn(&["serve"])?;
+                command.arg("--config").arg(self.config_path());
+                command
+            }
+            None => {
+                let mut command = program::cairn(&["up", "--size", self.size])?;
+                command.arg("--dir").arg(&self.dir);
+                command.arg("--nfs").arg(format!("127.0.0.1:{}", self.port));
+                command
+            }
+        };
         command.arg("--shards").arg(self.shards.to_string());
         if let Some(memtable) = &self.memtable {
             command.arg("--memtable").arg(memtable);
         }
+        command.args(&self.arguments);
         command.envs(self.environment.iter().map(|(key, value)| (*key, value.as_str())));
         Ok(command)
     }
@@ -132,6 +196,18 @@ impl Daemon {
         program::wait(&mut self.child, STOP_LIMIT)?.with_context(|| {
             format!("no end {STOP_LIMIT:?} after SIGTERM; it wrote:{}", self.tail.text())
         })
+    }
+
+    /// Writes another configuration and sends SIGHUP, without waiting for what comes of it.
+    pub fn reload(&mut self, config: ServeConfig) -> Result<()> {
+        self.setup.write_config(&config)?;
+        self.setup.serve = Some(config);
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.context("no pid")?, Signal::HUP).context("cannot send SIGHUP")
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Starts it again, on the same pool and port; it must have ended.
@@ -213,6 +289,7 @@ impl Drop for Daemon {
 }
 
 fn spawn(setup: &Setup) -> Result<(Child, Tail)> {
+    setup.prepare()?;
     let mut command = setup.command()?;
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().with_context(|| format!("cannot run {command:?}"))?;

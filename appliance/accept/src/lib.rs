@@ -6,8 +6,8 @@
 //!
 //! The library holds what the tests (`tests/`) and the long runs (`main.rs`) have in common: the
 //! daemon as a child process (`daemon.rs`), the client (`client.rs`, `tree.rs`), bytes by hand
-//! (`raw.rs`), and the runs that are long enough to be a program: copy and kill (`kill_run/`), and the
-//! kernel's own NFS client (`kernel_nfs/`).
+//! (`raw.rs`), and the runs that are long enough to be a program: copy and kill (`kill_run/`), a server
+//! under attack (`hostile/`), and the kernel's own NFS client (`kernel_nfs/`).
 //!
 //! What always holds: traffic stays on the loopback address, every wait ends by itself with a
 //! message that says what was waited for, and no process outlives the value that started it.
@@ -15,6 +15,7 @@
 mod client;
 mod clock;
 mod daemon;
+pub mod hostile;
 pub mod kernel_nfs;
 pub mod kill_run;
 mod loop_device;
@@ -30,7 +31,7 @@ mod tree;
 
 pub use client::{Answer, Client, Cred, Fault, Found, Made, now_or, set_mode, set_size};
 pub use clock::{Deadline, eventually, pause};
-pub use daemon::{Daemon, Setup, free_port};
+pub use daemon::{Daemon, ServeConfig, Setup, free_port};
 pub use loop_device::LoopDevice;
 pub use nfs3_client::nfs3_types;
 pub use program::{Finished, binary, cairn, finish, has_subcommand, run_within};

@@ -1,7 +1,7 @@
 //! `cairn-accept`: the acceptance runs that are too long for the test suite.
 
 use anyhow::{Context, Result};
-use cairn_accept::{kernel_nfs, kill_run};
+use cairn_accept::{hostile, kernel_nfs, kill_run};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,6 +18,18 @@ struct Arguments {
 enum Verb {
     /// Copy real files in, kill the daemon in the middle, compare.
     KillRun(KillRuns),
+    /// Attack a daemon in every way a peer can, while one client works and must not notice.
+    Hostile {
+        #[arg(long, default_value_t = 10)]
+        minutes: u64,
+        /// Held open at once; fewer where the limit of open files is lower.
+        #[arg(long, default_value_t = 10_000)]
+        connections: usize,
+        #[arg(long, default_value_t = 2)]
+        shards: u32,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Mount a daemon with the kernel's NFS client and let programs work on it. Needs root, and
     /// takes the machine for its own: `cargo xtask guest --suite nfs` boots one for it.
     KernelNfs {
@@ -80,6 +92,12 @@ fn main() -> ExitCode {
 fn perform(verb: Verb) -> Result<bool> {
     match verb {
         Verb::KillRun(runs) => kill_runs(&runs).map(|()| true),
+        Verb::Hostile { minutes, connections, shards, seed } => {
+            let length = Duration::from_secs(minutes * 60);
+            let summary = hostile::run(&hostile::Options { length, connections, shards, seed })?;
+            println!("{summary}");
+            Ok(true)
+        }
         Verb::KernelNfsLoad { home } => kernel_nfs::load(&home).map(|()| true),
         Verb::KernelNfs { slice, only, seed, shards } => {
             kernel_nfs::run(&kernel_nfs::Options { slice, only, seed, shards })

@@ -3,7 +3,7 @@
 //! A message is a list of 32-bit words behind a record mark (RFC 5531, 8 to 11). Tests that send a
 //! wrong length, a wrong version or noise build it here, and read what comes back as words too.
 
-use crate::stream::PATIENCE;
+use crate::stream::{PATIENCE, connect_from};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
@@ -74,7 +74,12 @@ pub struct Wire(TcpStream);
 
 impl Wire {
     pub fn connect(to: SocketAddr) -> io::Result<Wire> {
-        let stream = TcpStream::connect(to)?;
+        Wire::connect_from(to, None)
+    }
+
+    /// `local`: the address of this machine that it comes from.
+    pub fn connect_from(to: SocketAddr, local: Option<SocketAddr>) -> io::Result<Wire> {
+        let stream = connect_from(to, local)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
@@ -124,6 +129,11 @@ impl Wire {
     pub fn ask(&mut self, words: &[u32]) -> io::Result<Reply> {
         self.send(words)?;
         self.reply()
+    }
+
+    /// The socket itself, for what is not blocking.
+    pub fn socket(&self) -> &TcpStream {
+        &self.0
     }
 
     /// Waits until the server has closed the connection; what it still sends is dropped.

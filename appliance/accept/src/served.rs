@@ -26,13 +26,25 @@ pub struct Address {
     pub nfs: SocketAddr,
     pub mount: SocketAddr,
     pub export: String,
+    /// Where connections come from; port 0 is any.
+    pub local: Option<SocketAddr>,
 }
 
 impl Address {
     /// cairn answers everything on one port and exports its root.
     pub fn of_cairn(port: u16) -> Address {
         let socket = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        Address { nfs: socket, mount: socket, export: "/".to_owned() }
+        Address { nfs: socket, mount: socket, export: "/".to_owned(), local: None }
+    }
+
+    /// The same server, mounting another export.
+    pub fn export(&self, export: &str) -> Address {
+        Address { export: export.to_owned(), ..self.clone() }
+    }
+
+    /// The same server, seen from another address of this machine.
+    pub fn from(&self, local: impl Into<SocketAddr>) -> Address {
+        Address { local: Some(local.into()), ..self.clone() }
     }
 
     fn parse(text: &str) -> Option<Address> {
@@ -40,7 +52,8 @@ impl Address {
         let mut port = || parts.next()?.parse().ok();
         let (nfs, mount): (u16, u16) = (port()?, port()?);
         let on = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        Some(Address { nfs: on(nfs), mount: on(mount), export: parts.next()?.to_owned() })
+        let export = parts.next()?.to_owned();
+        Some(Address { nfs: on(nfs), mount: on(mount), export, local: None })
     }
 }
 

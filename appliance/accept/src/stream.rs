@@ -5,6 +5,7 @@
 //! inside `poll`, with a time limit, and a future over it is always ready at its first poll.
 
 use nfs3_client::io::{AsyncRead, AsyncWrite};
+use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::pin::pin;
@@ -18,13 +19,24 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Stream(TcpStream);
 
 impl Stream {
-    pub fn connect(to: SocketAddr) -> io::Result<Stream> {
-        let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+    /// `local`: where from.
+    pub fn connect(to: SocketAddr, local: Option<SocketAddr>) -> io::Result<Stream> {
+        let stream = connect_from(to, local)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Stream(stream))
     }
+}
+
+/// A connection from an address of this machine, or from any.
+pub fn connect_from(to: SocketAddr, local: Option<SocketAddr>) -> io::Result<TcpStream> {
+    let Some(local) = local else { return TcpStream::connect_timeout(&to, PATIENCE) };
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&local.into())?;
+    socket.connect_timeout(&to.into(), PATIENCE)?;
+    Ok(socket.into())
 }
 
 impl AsyncRead for Stream {

@@ -21,6 +21,7 @@ const VERBS: &[&str] = &[
     "print",
     "status",
     "df",
+    "exports",
     "statfs",
     "stat",
     "walk-inodes",
@@ -243,6 +244,30 @@ fn serve_takes_its_orders_from_a_file() {
     fs::write(dir.join("cairn.toml"), "[pool]\nfolder = 'pool'\n").unwrap();
     let wrong = text(&cairn(dir, &["serve", "--config", "cairn.toml"]).stderr);
     assert!(wrong.starts_with("cairn: serve cairn.toml: line 2: unknown field"), "{wrong}");
+}
+
+#[test]
+fn up_listens_on_every_address_it_is_given() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        return; // a machine without IPv6
+    }
+    let dir = TempDir::new().unwrap();
+    let mut up = Up::start(dir.path(), &["--nfs", "[::1]:0"]);
+    let all = up.ready["nfs_all"].as_array().unwrap().clone();
+    assert_eq!(all.len(), 2, "{:?}", up.ready);
+    assert_eq!(all[0], up.ready["nfs"]);
+    for address in &all {
+        let address = address.as_str().unwrap();
+        assert!(std::net::TcpStream::connect(address).is_ok(), "{address}");
+    }
+    let shown = cairn(dir.path(), &["exports", "--json"]);
+    let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!(shown["exports"][0]["clients"], serde_json::json!(["127.0.0.0/8", "::1/128"]));
+    assert_eq!(shown["config"], Value::Null);
+    assert_eq!(up.signal(Signal::SIGTERM), Some(0));
+    let twice = ["up", "--nfs", "127.0.0.1:1", "--nfs", "127.0.0.1:1"];
+    let twice = cairn(dir.path(), &twice);
+    refused(&twice, 2, "cairn: up --nfs: 127.0.0.1:1 comes twice (EINVAL)");
 }
 
 #[test]

@@ -1,37 +1,55 @@
-//! The network side of one shard: its listener, its connections, and how they end.
+//! The network side of one shard: its listeners, its connections, and how they end.
 //!
-//! Every shard listens on the same port and the kernel spreads connections over them; whichever
+//! Every shard listens on the same ports and the kernel spreads connections over them; whichever
 //! shard a connection lands on serves it, and the engine routes each call to where its inode lives.
+//!
+//! Connections are counted over all shards (`tally.rs`); one too many is closed as it comes, which a
+//! client takes for a server that is busy. What those of this shard hold in memory together is
+//! bounded too (`cairn_net::Budget`).
 //!
 //! At the end, nothing new is accepted and nothing more is read, but calls that were read are
 //! answered: to `cairn_net` the peers look as if they had finished sending (`Draining`). A peer that
 //! does not take its answers is cut off after a while.
 
 use crate::doors::RealDoors;
+use crate::frontend_mail::{Limits, Rules, Turned};
+use crate::tally::{Full, Place, Tally};
 use cairn_base::door::{Link, LinkError};
 use cairn_base::{Arena, DmaBuf, DmaSlice, Nanos};
 use cairn_net::listener::{AcceptError, Listener};
-use cairn_net::server::{ConnectionLimits, serve_connection};
+use cairn_net::server::{ConnectionError, ConnectionLimits, serve_connection};
 use cairn_net::stream::Stream;
+use cairn_net::{Budget, InboxError};
 use cairn_nfs::NfsServer;
 use cairn_reactor::{Either, Gate, Handle, race};
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-/// Connections of one shard; more are closed as they come. Each may hold `ConnectionLimits` of
-/// memory.
-const CONNECTIONS_MAX: usize = 4096;
+/// What all connections of one shard may hold in calls and answers, which come to twice as much at
+/// most. Its arena has three times that (`run.rs`).
+const HELD_BYTES_MAX: usize = 128 << 20;
 /// Out of descriptors or memory: other connections may end meanwhile.
 const ACCEPT_PAUSE: Nanos = Nanos::from_millis(100);
 /// How long connections may take to send what they owe, at the end.
 const DRAIN_MAX: Nanos = Nanos::from_secs(2);
 
 pub struct Frontend {
+    desk: Rc<Desk>,
+    listeners: Vec<Rc<Listener>>,
+    acceptor: Gate,
+}
+
+/// What the acceptors and the connections of one shard have in common.
+struct Desk {
     handle: Handle,
     server: Rc<NfsServer<RealDoors>>,
-    listener: Rc<Listener>,
+    arena: Arena,
     connections: Gate,
-    acceptor: Gate,
+    tally: Tally,
+    budget: Budget,
+    limits: Cell<Limits>,
+    turned: Cell<Turned>,
 }
 
 impl Frontend {
@@ -39,71 +57,113 @@ impl Frontend {
     pub fn start(
         handle: &Handle,
         server: Rc<NfsServer<RealDoors>>,
-        listener: Listener,
+        listeners: Vec<Listener>,
         arena: Arena,
+        tally: Tally,
+        limits: Limits,
     ) -> Frontend {
-        let frontend = Frontend {
+        let desk = Rc::new(Desk {
             handle: handle.clone(),
             server,
-            listener: Rc::new(listener),
-            connections: handle.gate("nfs connection"),
-            acceptor: handle.gate("nfs listener"),
-        };
-        let accept = accept(
-            frontend.listener.clone(),
-            handle.clone(),
-            frontend.connections.clone(),
-            frontend.server.clone(),
             arena,
-        );
-        frontend.acceptor.spawn(accept).expect("the gate was just made");
-        frontend
+            connections: handle.gate("nfs connection"),
+            tally,
+            budget: Budget::new(HELD_BYTES_MAX),
+            limits: Cell::new(limits),
+            turned: Cell::default(),
+        });
+        let acceptor = handle.gate("nfs listener");
+        let listeners: Vec<_> = listeners.into_iter().map(Rc::new).collect();
+        for listener in &listeners {
+            let accept = accept(listener.clone(), desk.clone());
+            acceptor.spawn(accept).expect("the gate was just made");
+        }
+        Frontend { desk, listeners, acceptor }
+    }
+
+    /// Exports hold from the next call on, also on connections that are open. Of the limits, the
+    /// numbers hold for connections that come, and the times for them too.
+    pub fn use_rules(&self, rules: Rules) {
+        self.desk.server.use_exports(rules.exports);
+        self.desk.limits.set(rules.limits);
+    }
+
+    pub fn turned(&self) -> Turned {
+        self.desk.turned.get()
     }
 
     /// Ends when no call of a client is under way here and none can come.
-    pub async fn close(self) {
-        self.listener.close();
-        self.acceptor.close().await;
-        let drained = self.connections.close();
-        // Those that are left are cut off with their tasks, at the end of the reactor.
-        let _late = self.handle.timeout(DRAIN_MAX, drained).await;
-        self.server.close().await;
+    pub fn close(&self) -> impl Future<Output = ()> + use<> {
+        let (desk, acceptor) = (self.desk.clone(), self.acceptor.clone());
+        self.listeners.iter().for_each(|listener| listener.close());
+        async move {
+            acceptor.close().await;
+            let drained = desk.connections.close();
+            // Those that are left are cut off with their tasks, at the end of the reactor.
+            let _late = desk.handle.timeout(DRAIN_MAX, drained).await;
+            desk.server.close().await;
+        }
     }
 }
 
-async fn accept(
-    listener: Rc<Listener>,
-    handle: Handle,
-    connections: Gate,
-    server: Rc<NfsServer<RealDoors>>,
-    arena: Arena,
-) {
+impl Desk {
+    fn note(&self, change: impl FnOnce(&mut Turned)) {
+        let mut turned = self.turned.get();
+        change(&mut turned);
+        self.turned.set(turned);
+    }
+
+    fn place(&self, stream: &Stream) -> Result<Place, Full> {
+        let limits = self.limits.get();
+        let client = stream.peer().ip();
+        self.tally.enter(client, limits.connections_max, limits.connections_per_client_max)
+    }
+}
+
+async fn accept(listener: Rc<Listener>, desk: Rc<Desk>) {
     loop {
         match listener.accept().await {
-            Ok(stream) if connections.inside() < CONNECTIONS_MAX => {
-                let serve = serve(stream, connections.clone(), server.clone(), arena.clone());
-                if connections.spawn(serve).is_err() {
-                    return;
+            Ok(stream) => match desk.place(&stream) {
+                Ok(place) => {
+                    let serve = serve(stream, desk.clone(), place);
+                    if desk.connections.spawn(serve).is_err() {
+                        return;
+                    }
                 }
-            }
-            Ok(stream) => stream.close(),
+                Err(full) => {
+                    stream.close();
+                    tracing::debug!("no place for a connection of {}: {full:?}", stream.peer());
+                    desk.note(|turned| turned.refused += 1);
+                }
+            },
             Err(AcceptError::Closed) => return,
             Err(AcceptError::Failed(errno)) => {
                 tracing::warn!("cannot accept a connection: errno {errno}");
-                handle.sleep(ACCEPT_PAUSE).await;
+                desk.handle.sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-async fn serve(stream: Stream, gate: Gate, server: Rc<NfsServer<RealDoors>>, arena: Arena) {
-    let link = Draining { stream, gate, arena: arena.clone() };
-    let answer = |call| server.clone().answer(call);
-    let ended = serve_connection(&link, &arena, ConnectionLimits::DEFAULT, answer).await;
+async fn serve(stream: Stream, desk: Rc<Desk>, place: Place) {
+    let Limits { record_time_max, send_time_max, .. } = desk.limits.get();
+    let limits = ConnectionLimits { record_time_max, send_time_max, ..ConnectionLimits::DEFAULT };
+    let link = Draining { stream, gate: desk.connections.clone(), arena: desk.arena.clone() };
+    let server = &desk.server;
+    let answer = |call| (server.answer_bytes_max(&call), server.clone().answer(call));
+    let sleep = |length| desk.handle.sleep(length);
+    let ended = serve_connection(&link, &desk.arena, limits, &desk.budget, sleep, answer).await;
     if let Err(error) = ended {
         tracing::debug!("connection of {} ended: {error:?}", link.peer());
+        match error {
+            ConnectionError::Inbox(InboxError::Slow) | ConnectionError::SendTooSlow => {
+                desk.note(|turned| turned.cut += 1);
+            }
+            ConnectionError::Inbox(_) | ConnectionError::NotACall | ConnectionError::Send(_) => {}
+        }
     }
     link.close();
+    drop(place);
 }
 
 /// A connection whose peer seems to finish sending when the gate closes.

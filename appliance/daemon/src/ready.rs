@@ -9,23 +9,29 @@ use std::path::PathBuf;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ready {
-    /// With the real port, also where 0 was asked for.
-    pub nfs: SocketAddr,
+    /// With the real ports, also where 0 was asked for. At least one; the first is what the commands
+    /// name.
+    pub nfs: Vec<SocketAddr>,
     pub socket: PathBuf,
     pub shards: u16,
 }
 
 impl Ready {
+    pub fn first(&self) -> SocketAddr {
+        self.nfs.first().copied().unwrap_or(crate::config::NFS_DEFAULT)
+    }
+
     /// Shell commands that list, fill and read the root directory, and ask the daemon how it is.
     /// `program` is how the user called us.
     pub fn commands(&self, program: &str) -> Vec<String> {
-        let host = match self.nfs.ip() {
+        let nfs = self.first();
+        let host = match nfs.ip() {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED) => "127.0.0.1".to_owned(),
             IpAddr::V6(Ipv6Addr::UNSPECIFIED) => "[::1]".to_owned(),
             IpAddr::V4(address) => address.to_string(),
             IpAddr::V6(address) => format!("[{address}]"),
         };
-        let port = self.nfs.port();
+        let port = nfs.port();
         let ports = format!("nfsport={port}&mountport={port}");
         let socket = quoted(&self.socket.display().to_string());
         vec![
@@ -53,7 +59,7 @@ mod tests {
     #[test]
     fn commands_name_the_real_port_and_survive_a_shell() {
         let ready = Ready {
-            nfs: "0.0.0.0:40001".parse().unwrap(),
+            nfs: vec!["0.0.0.0:40001".parse().unwrap(), "[::1]:7".parse().unwrap()],
             socket: "it's/control.sock".into(),
             shards: 1,
         };

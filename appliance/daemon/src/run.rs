@@ -9,20 +9,25 @@
 //! daemon is not.
 
 use crate::config::{Config, FirstUse};
+use crate::descriptors;
 use crate::error::{Failure, open_failure};
 use crate::format::make_embedded;
+use crate::frontend_mail::frontend_mail;
 use crate::offline::Offline;
 use crate::online_check;
 use crate::patience::patiently;
 use crate::pin::Cores;
 use crate::place::{Claim, Place, embedded_exists};
 use crate::ready::Ready;
+use crate::reload::Frontends;
+use crate::rpcbind;
 use crate::shutdown::Shutdown;
+use crate::tally::Tally;
 use crate::wire_up::{self, News, ShardPlan};
 use cairn_base::Arena;
 use cairn_base::dma_buf::{Backing, HugePages};
 use cairn_base::ring::RingWaker;
-use cairn_control::{Caller, ControlSocket, StartCheck, bridge};
+use cairn_control::{Caller, ControlSocket, ShowExports, StartCheck, bridge};
 use cairn_engine::open::{ShardSeed, read_and_divide};
 use cairn_engine::{ShardConfig, ports};
 use cairn_net::listener::Listener;
@@ -33,7 +38,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// Buffers of one shard: its cache, its dirty data, and what is under way. Untouched parts cost
@@ -53,7 +58,13 @@ pub fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
     runtime.block_on(async {
         // From here on a signal is an orderly end, also while the pool recovers.
         let stop = stop_signal().map_err(|e| Failure::io("cannot catch signals", &e))?;
-        let reserved = patiently(|| Reserved::port(config.nfs))?;
+        if let Err(errno) = descriptors::take_all() {
+            tracing::warn!("cannot raise the limit of open files: {}", errno.desc());
+        }
+        let hangup = hangup_signal(&config).map_err(|e| Failure::io("cannot catch signals", &e))?;
+        let reserved = config.nfs.iter().map(|addr| patiently(|| Reserved::port(*addr)));
+        let reserved = reserved.collect::<Result<Vec<_>, _>>()?;
+        let nfs: Vec<SocketAddr> = reserved.iter().map(|reserved| reserved.local).collect();
         let claim = Arc::new(claim(&config)?);
         let cores = Cores::allowed()
             .map_err(|errno| Failure::new(errno, "cannot see which cores are ours"))?;
@@ -62,21 +73,37 @@ pub fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
         let socket = ControlSocket::bind(&config.socket)
             .map_err(|error| Failure::file("cannot listen on", &config.socket, &error))?;
         let check = online_check::starter(claim.clone());
-        let mut shards = Shards::start(&config, &cores, claim, seeds, reserved.local)?;
+        let mut shards = Shards::start(&config, &cores, claim, seeds, &nfs)?;
         tokio::pin!(stop);
         let served = tokio::select! {
-            served = shards.all_serve() => served.map(|()| true),
+            served = shards.all_serve(&config) => served.map(|()| true),
             () = &mut stop => Ok(false),
         };
         if served? {
-            drop(reserved.socket);
-            let nfs = reserved.local;
+            drop(reserved);
+            let registered = match config.portmap.then(|| rpcbind::register(&nfs)).transpose() {
+                Ok(registered) => registered,
+                Err(failure) => {
+                    // What could not be written as well would hide why it ends at all.
+                    let _: Result<(), Failure> = shards.stop().await;
+                    return Err(failure);
+                }
+            };
             ready(&Ready { nfs, socket: config.socket.clone(), shards: shards.count() });
-            shards.serve_control(&socket, check, stop).await?;
+            let served = shards.serve_control(&socket, check, hangup, stop).await;
+            if let Some(registered) = registered {
+                registered.unset();
+            }
+            served?;
         }
         drop(socket);
         shards.stop().await
     })
+}
+
+/// Caught only where there is a file to read again: of `up`, a terminal that goes away is the end.
+fn hangup_signal(config: &Config) -> std::io::Result<Option<Signal>> {
+    config.file.as_ref().map(|_| signal(SignalKind::hangup())).transpose()
 }
 
 /// Ends at SIGTERM or SIGINT.
@@ -114,7 +141,7 @@ fn read_seeds(claim: &Claim, shards: u16) -> Result<Vec<ShardSeed>, Failure> {
 /// already is found out early, and nobody takes it meanwhile. Bound, not listening, so no client is
 /// let in.
 struct Reserved {
-    socket: Socket,
+    _socket: Socket,
     local: SocketAddr,
 }
 
@@ -132,7 +159,7 @@ impl Reserved {
             socket.set_reuse_port(true)?;
             socket.bind(&wanted.into())?;
             let local = socket.local_addr()?.as_socket().unwrap_or(wanted);
-            Ok(Reserved { socket, local })
+            Ok(Reserved { _socket: socket, local })
         };
         bind().map_err(|e| Failure::io(format_args!("cannot listen on {wanted}"), &e))
     }
@@ -142,6 +169,7 @@ impl Reserved {
 struct Shards {
     threads: Vec<JoinHandle<()>>,
     callers: Vec<Caller>,
+    frontends: Arc<Frontends>,
     news: UnboundedReceiver<News>,
     shutdown: Shutdown,
 }
@@ -152,7 +180,7 @@ impl Shards {
         cores: &Cores,
         claim: Arc<Claim>,
         seeds: Vec<ShardSeed>,
-        nfs: SocketAddr,
+        nfs: &[SocketAddr],
     ) -> Result<Shards, Failure> {
         let count = seeds.len();
         let wakers = (0..count)
@@ -173,13 +201,17 @@ impl Shards {
         };
         let (teller, news) = unbounded_channel();
         let pins = cores.assign(u16::try_from(count).unwrap_or(u16::MAX));
-        let mut shards = Shards { threads: Vec::new(), callers: Vec::new(), news, shutdown };
+        let tally = Tally::default();
+        let (mut threads, mut callers, mut desks) = (Vec::new(), Vec::new(), Vec::new());
         for (((seed, port), waker), core) in
             seeds.into_iter().zip(ports(count)).zip(wakers).zip(pins)
         {
             let wakes = waker.clone();
             let (caller, bridge) = bridge(move || wakes.wake());
-            shards.callers.push(caller);
+            callers.push(caller);
+            let wakes = waker.clone();
+            let (desk, frontend_mail) = frontend_mail(move || wakes.wake());
+            desks.push(desk);
             let name = format!("shard {}", seed.id.0);
             let plan = ShardPlan {
                 core,
@@ -191,50 +223,69 @@ impl Shards {
                 bridge,
                 shard,
                 idle: config.idle,
-                nfs,
-                shutdown: shards.shutdown.clone(),
+                nfs: nfs.to_vec(),
+                frontend_mail,
+                tally: tally.clone(),
+                shutdown: shutdown.clone(),
                 news: teller.clone(),
             };
             let thread = std::thread::Builder::new().name(name).spawn(|| wire_up::run(plan));
-            shards.threads.push(thread.map_err(|e| Failure::io("cannot start a thread", &e))?);
+            threads.push(thread.map_err(|e| Failure::io("cannot start a thread", &e))?);
         }
-        Ok(shards)
+        let lookup = callers.first().cloned().ok_or_else(broken)?;
+        let frontends = Frontends::new(desks, lookup, tally);
+        Ok(Shards { threads, callers, frontends, news, shutdown })
     }
 
     fn count(&self) -> u16 {
         u16::try_from(self.threads.len()).unwrap_or(u16::MAX)
     }
 
-    async fn all_serve(&mut self) -> Result<(), Failure> {
+    /// Recovered, then told what to serve, then listening.
+    async fn all_serve(&mut self, config: &Config) -> Result<(), Failure> {
+        self.all_say(|news| matches!(news, News::Recovered)).await?;
+        self.frontends.begin(config).await?;
+        self.all_say(|news| matches!(news, News::Serving)).await
+    }
+
+    async fn all_say(&mut self, expected: impl Fn(&News) -> bool) -> Result<(), Failure> {
         for _ in 0..self.threads.len() {
             match self.news.recv().await {
-                Some(News::Serving) => {}
+                Some(news) if expected(&news) => {}
                 Some(News::Failed(failure)) => return Err(failure),
-                Some(News::Ended) | None => return Err(broken()),
+                Some(News::Recovered | News::Serving | News::Ended) | None => return Err(broken()),
             }
         }
         Ok(())
     }
 
-    /// Answers control calls until `stop`, or until a shard ends by itself.
+    /// Answers control calls, and reads the configuration again when told, until `stop`, or until a
+    /// shard ends by itself.
     async fn serve_control(
         &mut self,
         socket: &ControlSocket,
         check: StartCheck,
+        hangup: Option<Signal>,
         stop: impl Future<Output = ()>,
     ) -> Result<(), Failure> {
         let news = &mut self.news;
         let mut failed = None;
+        let frontends = self.frontends.clone();
+        let show: ShowExports = Arc::new(move || {
+            let frontends = frontends.clone();
+            Box::pin(async move { frontends.show().await })
+        });
         let until = async {
             tokio::select! {
                 () = stop => {}
+                () = reload_at(hangup, &self.frontends) => {}
                 told = news.recv() => failed = Some(match told {
                     Some(News::Failed(failure)) => failure,
-                    Some(News::Serving | News::Ended) | None => broken(),
+                    Some(News::Recovered | News::Serving | News::Ended) | None => broken(),
                 }),
             }
         };
-        let served = cairn_control::serve(socket, self.callers.clone(), check, until).await;
+        let served = cairn_control::serve(socket, self.callers.clone(), check, show, until).await;
         match failed {
             Some(failure) => Err(failure),
             None => served.map_err(|e| Failure::file("cannot serve", socket.path(), &e)),
@@ -249,7 +300,7 @@ impl Shards {
             let mut running = self.threads.len();
             while running > 0 {
                 match self.news.recv().await {
-                    Some(News::Serving) => {}
+                    Some(News::Recovered | News::Serving) => {}
                     Some(News::Failed(failure)) => outcome = Err(failure),
                     Some(News::Ended) => running -= 1,
                     None => break,
@@ -270,6 +321,16 @@ impl Shards {
         }
         outcome
     }
+}
+
+/// Never ends.
+async fn reload_at(hangup: Option<Signal>, frontends: &Frontends) {
+    if let Some(mut hangup) = hangup {
+        while hangup.recv().await.is_some() {
+            frontends.reload().await;
+        }
+    }
+    std::future::pending().await
 }
 
 fn broken() -> Failure {

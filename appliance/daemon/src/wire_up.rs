@@ -2,18 +2,21 @@
 //! which order, and in which order it ends.
 //!
 //! The thread goes through phases. It makes its ring, disk and engine, then recovers together with
-//! all other shards; it listens; it serves until shutdown is asked for; then it closes its frontend,
+//! all other shards; it waits for the rules of its frontend, which name directories of the pool and so
+//! can only be made now, and listens; it serves until shutdown is asked for; then it closes its frontend,
 //! its engine, and ends, in step with the others (`shutdown.rs`). In every phase it polls the same
 //! things, so that no shard waits for one that does not answer mail.
 
 use crate::doors::{RealDoors, SystemClock};
 use crate::error::{Failure, open_failure};
 use crate::frontend::Frontend;
+use crate::frontend_mail::{FrontendMail, Letter, Rules};
 use crate::offline::ring_failure;
 use crate::pin::pin;
 use crate::place::{Claim, device_failure};
 use crate::shard_loop::{Mailbox, ShardLoop, Share};
 use crate::shutdown::{Shutdown, Stage};
+use crate::tally::Tally;
 use cairn_base::door::Clock;
 use cairn_base::ring::{Ring, RingWaker};
 use cairn_base::{Arena, Nanos};
@@ -49,7 +52,9 @@ pub struct ShardPlan {
     pub bridge: Bridge,
     pub shard: ShardConfig,
     pub idle: IdlePolicy,
-    pub nfs: SocketAddr,
+    pub nfs: Vec<SocketAddr>,
+    pub frontend_mail: FrontendMail,
+    pub tally: Tally,
     pub shutdown: Shutdown,
     pub news: UnboundedSender<News>,
 }
@@ -57,7 +62,9 @@ pub struct ShardPlan {
 /// What a shard's thread tells the control thread.
 #[derive(Debug)]
 pub enum News {
-    /// It has recovered and listens.
+    /// Its part of the pool can be asked.
+    Recovered,
+    /// It listens.
     Serving,
     Failed(Failure),
     /// It has ended, in order or by a panic: the last thing it says.
@@ -98,6 +105,7 @@ impl Drop for SayEnded {
 
 fn try_run(plan: ShardPlan) -> Result<(), Failure> {
     let ShardPlan { core, waker, arena, claim, mut seed, port, bridge, nfs, shutdown, .. } = plan;
+    let (mail, tally) = (plan.frontend_mail, plan.tally);
     if let Some(core) = core
         && let Err(errno) = pin(core)
     {
@@ -121,6 +129,9 @@ fn try_run(plan: ShardPlan) -> Result<(), Failure> {
         bridge,
         calls: handle.gate("control call"),
         share: shard_loop.share(),
+        mail,
+        rules: RefCell::default(),
+        frontend: RefCell::default(),
     };
     let phases = handle.gate("shard phase");
 
@@ -129,16 +140,29 @@ fn try_run(plan: ShardPlan) -> Result<(), Failure> {
         shard_loop.finish(&lane, &phases, async move { recovering.recover(seed).await });
     recovered.map_err(|error| open_failure(&error))?;
 
-    let listener = Listener::bind(&ring, nfs, Sharing::WithinUser)
-        .map_err(|error| Failure::new(Errno::from_raw(error.errno), error.to_string()))?;
-    let server = NfsServer::new(shard.clone(), NfsConfig::loopback(nfs.port()));
-    let frontend = Frontend::start(&handle, server, listener, arena);
-    let _ = plan.news.send(News::Serving);
+    let _ = plan.news.send(News::Recovered);
+    while lane.rules.borrow().is_none() && !shutdown.is_asked() {
+        shard_loop.round(&lane);
+    }
+    if let Some(Rules { exports, limits }) = lane.rules.take() {
+        let bind = |addr: &SocketAddr| Listener::bind(&ring, *addr, Sharing::WithinUser);
+        let listeners = nfs.iter().map(bind).collect::<Result<Vec<_>, _>>();
+        let listeners = listeners
+            .map_err(|error| Failure::new(Errno::from_raw(error.errno), error.to_string()))?;
+        let port = nfs.first().map_or(0, SocketAddr::port);
+        let server = NfsServer::new(shard.clone(), NfsConfig { exports, port });
+        let frontend = Frontend::start(&handle, server, listeners, arena, tally, limits);
+        lane.frontend.replace(Some(frontend));
+        let _ = plan.news.send(News::Serving);
+    }
 
     while !shutdown.is_asked() {
         shard_loop.round(&lane);
     }
-    shard_loop.finish(&lane, &phases, frontend.close());
+    let closing = lane.frontend.borrow().as_ref().map(Frontend::close);
+    if let Some(closing) = closing {
+        shard_loop.finish(&lane, &phases, closing);
+    }
     shutdown.arrive(Stage::FrontendsClosed);
     while !shutdown.all_arrived(Stage::FrontendsClosed) {
         shard_loop.round(&lane);
@@ -172,6 +196,30 @@ struct Lane {
     bridge: Bridge,
     calls: Gate,
     share: Share,
+    mail: FrontendMail,
+    /// What the frontend is to begin with.
+    rules: RefCell<Option<Rules>>,
+    frontend: RefCell<Option<Frontend>>,
+}
+
+impl Lane {
+    /// Whoever asked and went away is told nothing.
+    fn take_letter(&self, letter: Letter) {
+        let frontend = self.frontend.borrow();
+        match letter {
+            Letter::Use(rules, done) => {
+                match &*frontend {
+                    Some(frontend) => frontend.use_rules(rules),
+                    None => _ = self.rules.replace(Some(rules)),
+                }
+                let _ = done.send(());
+            }
+            Letter::Turned(answer) => {
+                let turned = frontend.as_ref().map(Frontend::turned).unwrap_or_default();
+                let _ = answer.send(turned);
+            }
+        }
+    }
 }
 
 impl Mailbox for Lane {
@@ -183,11 +231,16 @@ impl Mailbox for Lane {
             // Refused only when the reactor has ended; then the caller learns that we are gone.
             let _ = self.calls.spawn(call);
         });
-        letters + calls
+        let mut orders = 0;
+        while let Some(letter) = self.mail.take() {
+            self.take_letter(letter);
+            orders += 1;
+        }
+        letters + calls + orders
     }
 
     fn prepare_sleep(&self) -> bool {
-        self.bridge.is_empty() && self.shard.port().prepare_sleep()
+        self.bridge.is_empty() && self.mail.is_empty() && self.shard.port().prepare_sleep()
     }
 
     fn awake(&self) {

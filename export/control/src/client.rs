@@ -56,6 +56,11 @@ impl Client {
         reply.map(tonic::Response::into_inner).map_err(refused)
     }
 
+    pub async fn exports(&mut self) -> Result<proto::ExportsReply, ClientError> {
+        let reply = self.service.exports(proto::ExportsRequest {}).await;
+        reply.map(tonic::Response::into_inner).map_err(refused)
+    }
+
     pub async fn df(&mut self) -> Result<proto::DfReply, ClientError> {
         let reply = self.service.df(proto::DfRequest {}).await;
         reply.map(tonic::Response::into_inner).map_err(refused)

@@ -22,7 +22,7 @@ pub use answer::answer;
 pub use bridge::{Answer, Bridge, CallError, Caller, bridge};
 pub use check::{CheckFailed, CheckJob, CheckNews, Checked, StartCheck};
 pub use client::{Check, Client, ClientError, Walk};
-pub use server::serve;
+pub use server::{ShowExports, serve};
 pub use socket::ControlSocket;
 
 /// The messages of `proto/control.proto`.

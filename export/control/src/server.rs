@@ -3,11 +3,14 @@
 
 use crate::bridge::Caller;
 use crate::check::StartCheck;
+use crate::proto::ExportsReply;
 use crate::proto::control_server::ControlServer;
 use crate::service::Service;
 use crate::socket::ControlSocket;
 use std::future::Future;
 use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
@@ -15,18 +18,23 @@ use tonic::transport::Server;
 /// How long calls that run when `shutdown` ends may take to finish.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// What the exports are, which only the daemon knows.
+pub type ShowExports =
+    Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ExportsReply> + Send>> + Send + Sync>;
+
 /// Serves until `shutdown` ends, then lets running calls finish for a moment. `shards` by number;
 /// `check` starts a checker.
 pub async fn serve(
     socket: &ControlSocket,
     shards: Vec<Caller>,
     check: StartCheck,
+    exports: ShowExports,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let incoming = UnixListenerStream::new(socket.listener()?);
     let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = Server::builder()
-        .add_service(ControlServer::new(Service::new(shards, check)))
+        .add_service(ControlServer::new(Service::new(shards, check, exports)))
         .serve_with_incoming_shutdown(incoming, async {
             // Either a message or the sender's end: both mean stop.
             let _ = stopped.await;

@@ -13,6 +13,7 @@ use crate::proto::{self, stat_request};
 use crate::request::{
     ChangeIndex, ControlReply, ControlRequest, Pool, Position, Role, Space, Target, WalkPage,
 };
+use crate::server::ShowExports;
 use crate::status;
 use cairn_base::BLOCK_BYTES;
 use cairn_engine::SnapshotId;
@@ -35,11 +36,12 @@ pub(crate) struct Service {
     check: StartCheck,
     check_turn: Arc<Semaphore>,
     snapshots: AtomicU64,
+    exports: ShowExports,
 }
 
 impl Service {
     /// `shards` by number, at least one.
-    pub fn new(shards: Vec<Caller>, check: StartCheck) -> Service {
+    pub fn new(shards: Vec<Caller>, check: StartCheck, exports: ShowExports) -> Service {
         assert!(!shards.is_empty(), "a pool is served by at least one shard");
         Service {
             shards,
@@ -47,6 +49,7 @@ impl Service {
             check,
             check_turn: Arc::new(Semaphore::new(1)),
             snapshots: AtomicU64::new(1),
+            exports,
         }
     }
 
@@ -96,7 +99,15 @@ impl Control for Service {
             open_blocks_read_outside_logs: sum(|shard| shard.open_blocks_read_outside_logs),
             open_blocks_read_in_logs: sum(|shard| shard.open_blocks_read_in_logs),
             shards,
+            nfs: (self.exports)().await.nfs,
         }))
+    }
+
+    async fn exports(
+        &self,
+        _: Request<proto::ExportsRequest>,
+    ) -> Result<Response<proto::ExportsReply>, Status> {
+        Ok(Response::new((self.exports)().await))
     }
 
     async fn df(&self, _: Request<proto::DfRequest>) -> Result<Response<proto::DfReply>, Status> {

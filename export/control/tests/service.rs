@@ -77,13 +77,24 @@ async fn served_by(shard: cairn_control::Caller) -> Served {
     let socket = ControlSocket::bind(&path).unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let served = tokio::spawn(async move {
-        serve(&socket, vec![shard], Arc::new(check), async {
+        serve(&socket, vec![shard], Arc::new(check), Arc::new(|| Box::pin(exports())), async {
             let _ = stopped.await;
         })
         .await
     });
     let client = Client::connect(&path).await.unwrap();
     Served { _dir: dir, client, stop, served }
+}
+
+async fn exports() -> proto::ExportsReply {
+    let entry = proto::ExportEntry { path: "/a".into(), ..proto::ExportEntry::default() };
+    proto::ExportsReply { exports: vec![entry], ..proto::ExportsReply::default() }
+}
+
+#[tokio::test]
+async fn exports_are_what_the_daemon_shows() {
+    let mut served = served(Vec::new()).await;
+    assert_eq!(served.client.exports().await.unwrap(), exports().await);
 }
 
 fn finding() -> proto::CheckFinding {

@@ -9,7 +9,7 @@
 //! the object itself is the trouble (gone, busy, broken), nobody asks it again.
 
 use crate::attr;
-use crate::export::{Export, ExportId, Mode};
+use crate::export::{Export, ExportId, Exports, Mode};
 use crate::handle::{FileHandle, HANDLE_BYTES};
 use crate::server::NfsServer;
 use crate::status::{handle_stat, nfs_stat};
@@ -24,6 +24,8 @@ use std::rc::Rc;
 pub struct Context<'a, D: Doors> {
     pub server: &'a NfsServer<D>,
     pub call: &'a Call,
+    /// As they were when the call came.
+    pub exports: Rc<Exports>,
     /// Set for a procedure that must not be carried out twice.
     pub once: Option<CallKey>,
 }
@@ -48,11 +50,11 @@ impl<'a, D: Doors> Context<'a, D> {
         self.shard().call_once(op, self.once).await
     }
 
-    pub fn target(&self, handle: Handle<'_>) -> Result<Target<'a>, NfsStat> {
+    pub fn target(&self, handle: Handle<'_>) -> Result<Target<'_>, NfsStat> {
         let FileHandle { export, ino } =
             self.server.seal().decode(handle.0).map_err(handle_stat)?;
         // An export that was taken away takes its handles with it.
-        let export = self.server.exports().get(export).ok_or(NfsStat::Stale)?;
+        let export = self.exports.get(export).ok_or(NfsStat::Stale)?;
         if !export.admits(self.call.peer) {
             return Err(NfsStat::Acces);
         }
@@ -60,7 +62,7 @@ impl<'a, D: Doors> Context<'a, D> {
     }
 
     /// For procedures that change something.
-    pub fn target_to_change(&self, handle: Handle<'_>) -> Result<Target<'a>, NfsStat> {
+    pub fn target_to_change(&self, handle: Handle<'_>) -> Result<Target<'_>, NfsStat> {
         let target = self.target(handle)?;
         match target.export.mode {
             Mode::ReadWrite => Ok(target),

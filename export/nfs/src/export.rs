@@ -1,7 +1,7 @@
 //! What is exported, to whom, and how: the rules that stand between a client and the file system.
 //!
 //! An export is a directory of the pool under a name that clients mount. It is data; where it comes
-//! from (today the built-in one, later the configuration) does not matter here. Nothing about a
+//! from (the configuration, or the built-in one) does not matter here. Nothing about a
 //! client is remembered when it mounts: its address, the port it calls from and what it may do are
 //! looked at again for every call, so a changed rule holds at once and a handle that wandered to
 //! another machine is worth nothing there.
@@ -11,10 +11,15 @@
 //! The longest export that a mount path begins with serves it; what is left of the path is walked in
 //! the file system (`proc/mount.rs`).
 //!
+//! An export's id stands in every handle a client holds, so it must be the same after a restart and
+//! after every change of the other exports. Unless the configuration names one, it is derived from
+//! the export's path and from nothing else (`docs/decisions/0011-export-ids.md`).
+//!
 //! Not here: what squashing does to a credential (`auth.rs`), and security flavours, of which there
 //! are only AUTH_SYS and AUTH_NONE.
 
 use crate::auth::{Anonymous, Squash, identity};
+use cairn_base::hash::siphash64;
 use cairn_engine::Cred;
 use cairn_format::InodeNo;
 use cairn_net::rpc::Credential;
@@ -23,6 +28,26 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 /// Stands in handles, so it is never used for another export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ExportId(pub u32);
+
+impl ExportId {
+    /// Ids above belong to paths, those up to here to whoever writes the configuration.
+    pub const CHOSEN_MAX: u32 = (1 << 31) - 1;
+
+    /// The id of an export that names none. The whole pool is 1, as it was before there were others.
+    pub fn of_path(path: &[Box<[u8]>]) -> ExportId {
+        if path.is_empty() {
+            return ExportId(1);
+        }
+        let mut bytes = Vec::new();
+        for component in path {
+            bytes.push(b'/');
+            bytes.extend_from_slice(component);
+        }
+        // Handles are sealed with a key, so nothing is gained by finding two paths of one id.
+        let [.., a, b, c, d] = siphash64(b"cairn export id.", &bytes).to_be_bytes();
+        ExportId(u32::from_be_bytes([a, b, c, d]) | (ExportId::CHOSEN_MAX + 1))
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -69,8 +94,22 @@ impl Cidr {
         }
     }
 
+    /// The address without the bits behind the prefix.
+    pub fn first(self) -> IpAddr {
+        match self.network {
+            IpAddr::V4(network) => {
+                let mask = u32::MAX.checked_shl(Ipv4Addr::BITS - self.prefix).unwrap_or(0);
+                IpAddr::V4(Ipv4Addr::from_bits(network.to_bits() & mask))
+            }
+            IpAddr::V6(network) => {
+                let mask = u128::MAX.checked_shl(Ipv6Addr::BITS - self.prefix).unwrap_or(0);
+                IpAddr::V6(Ipv6Addr::from_bits(network.to_bits() & mask))
+            }
+        }
+    }
+
     /// As EXPORT lists it.
-    fn text(self) -> String {
+    pub fn text(self) -> String {
         format!("{}/{}", self.network, self.prefix)
     }
 }
@@ -168,7 +207,8 @@ impl Exports {
     }
 }
 
-fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// The components of a path, however its slashes are written.
+pub fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/').filter(|component| !component.is_empty())
 }
 
@@ -223,6 +263,14 @@ mod tests {
         assert!(cidr("2001:db8::", 32).contains(address("2001:db8:ffff::1")));
         assert!(!cidr("2001:db8::", 32).contains(address("2001:db9::")));
         assert!(cidr("::", 0).contains(address("2001:db8::1")));
+        for (text, prefix, first) in [
+            ("10.1.2.3", 8, "10.0.0.0"),
+            ("10.1.2.3", 0, "0.0.0.0"),
+            ("2001:db8::7", 32, "2001:db8::"),
+        ] {
+            assert_eq!(cidr(text, prefix).first(), address(first));
+            assert_eq!(cidr(first, prefix).first(), address(first));
+        }
         assert_eq!(Cidr::new(address("10.0.0.0"), 33), None);
         assert_eq!(Cidr::new(address("::"), 129), None);
     }
@@ -237,6 +285,16 @@ mod tests {
         for peer in ["10.0.0.1:40000", "[2001:db8::1]:700", "[::ffff:10.0.0.1]:5"] {
             assert!(!export.admits(peer.parse().unwrap()), "{peer}");
         }
+    }
+
+    #[test]
+    fn ids_of_paths_never_change_because_clients_keep_handles() {
+        let id = |path: &str| ExportId::of_path(&export(9, path).path);
+        assert_eq!(id("/"), ExportId(1));
+        assert_eq!(id("//a/b/"), id("/a/b"));
+        assert_ne!(id("/a/b"), id("/ab"));
+        assert!(id("/a").0 > ExportId::CHOSEN_MAX);
+        assert_eq!(id("/projects"), ExportId(2_389_449_300));
     }
 
     #[test]

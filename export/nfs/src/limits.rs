@@ -19,4 +19,8 @@ pub const READDIR_BYTES_MAX: u32 = 1 << 20;
 /// Entries asked of the engine at once. Between two such batches other calls get their turn.
 pub const READDIR_BATCH: usize = 1024;
 
+/// How far above a directory its export's root is looked for when a client asks for `..`. Deeper ones
+/// cannot be left upwards through an export that is a part of the pool.
+pub const ANCESTORS_MAX: usize = 4096;
+
 const _: () = assert!(READDIR_BATCH <= limits::LISTING_ENTRIES_MAX);

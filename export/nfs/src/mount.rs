@@ -38,7 +38,7 @@ async fn find<D: Doors>(
     call: &Context<'_, D>,
     path: DirPath<'_>,
 ) -> Result<SealedHandle, MountError> {
-    let (export, below) = call.server.exports().serving(path.0).ok_or(MountError::NoEnt)?;
+    let (export, below) = call.exports.serving(path.0).ok_or(MountError::NoEnt)?;
     if !export.admits(call.call.peer) {
         return Err(MountError::Acces);
     }

@@ -17,9 +17,9 @@ use crate::call_identity::CallIdentity;
 use crate::context::Context;
 use crate::export::Exports;
 use crate::handle::HandleSeal;
+use crate::limits::{IO_BYTES_MAX, READDIR_BYTES_MAX};
 use crate::mount_wire::MountProcedure;
 use crate::portmap_wire::PortmapProcedure;
-
 use crate::wire::{Args, Procedure};
 use crate::{mount, mount_wire, portmap, portmap_wire, proc, wire};
 use cairn_base::door::Doors;
@@ -28,6 +28,7 @@ use cairn_net::rpc::{self, CallHeader, Credential, Refusal};
 use cairn_net::server::Call;
 use cairn_net::xdr::{Decoder, Encoder, XdrError};
 use cairn_reactor::Gate;
+use std::cell::RefCell;
 use std::future::Future;
 use std::rc::Rc;
 
@@ -52,7 +53,7 @@ impl NfsConfig {
 pub struct NfsServer<D: Doors> {
     shard: Rc<Shard<D>>,
     seal: HandleSeal,
-    exports: Exports,
+    exports: RefCell<Rc<Exports>>,
     port: u16,
     gate: Gate,
 }
@@ -62,7 +63,14 @@ impl<D: Doors> NfsServer<D> {
         let seal = HandleSeal::new(shard.handle_key(), shard.fsid());
         let gate = shard.reactor().gate("nfs call");
         let NfsConfig { exports, port } = config;
+        let exports = RefCell::new(Rc::new(exports));
         Rc::new(NfsServer { shard, seal, exports, port, gate })
+    }
+
+    /// From the next call on, also of clients that have mounted already. Calls that are under way
+    /// end as they began.
+    pub fn use_exports(&self, exports: Exports) {
+        self.exports.replace(Rc::new(exports));
     }
 
     /// The handler of `cairn_net::server::serve_connection`.
@@ -74,6 +82,27 @@ impl<D: Doors> NfsServer<D> {
             Ok(route) => Some(self.carry_out(&call, route, None).await),
             Err(refusal) => Some(rpc::refuse(call.header.xid, refusal)),
         }
+    }
+
+    /// Bytes that the answer of a call may have beside its fields: what it asks to read or to be
+    /// listed, as far as it would get it.
+    pub fn answer_bytes_max(&self, call: &Call) -> usize {
+        let args = call.args();
+        let (bytes, most) = match Route::of(&call.header) {
+            Ok(Route::Nfs(Procedure::Read)) => {
+                (decode::<wire::ReadArgs<'_>>(args).map(|args| args.count), IO_BYTES_MAX)
+            }
+            Ok(Route::Nfs(Procedure::Readdir)) => {
+                (decode::<wire::ReaddirArgs<'_>>(args).map(|args| args.count), READDIR_BYTES_MAX)
+            }
+            Ok(Route::Nfs(Procedure::Readdirplus)) => (
+                decode::<wire::ReaddirplusArgs<'_>>(args).map(|args| args.maxcount),
+                READDIR_BYTES_MAX,
+            ),
+            Ok(_) | Err(_) => return 0,
+        };
+        // What cannot be decoded is refused with a few bytes.
+        bytes.map_or(0, |bytes| bytes.min(most) as usize)
     }
 
     /// Lets the calls that outlive their connections come to their end, and takes no new ones.
@@ -89,8 +118,8 @@ impl<D: Doors> NfsServer<D> {
         &self.seal
     }
 
-    pub(crate) fn exports(&self) -> &Exports {
-        &self.exports
+    pub(crate) fn exports(&self) -> Rc<Exports> {
+        self.exports.borrow().clone()
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -124,7 +153,7 @@ impl<D: Doors> NfsServer<D> {
 
     async fn carry_out(&self, call: &Call, route: Route, once: Option<CallKey>) -> Encoder {
         let mut to = rpc::success(call.header.xid);
-        let context = Context { server: self, call, once };
+        let context = Context { server: self, call, exports: self.exports(), once };
         let done = match route {
             Route::Nfs(procedure) => nfs(&context, procedure, &mut to).await,
             Route::Mount(procedure) => mount(&context, procedure, &mut to).await,
@@ -242,7 +271,7 @@ async fn mount<D: Doors>(
         MountProcedure::Dump => mount::dump(to),
         MountProcedure::Umnt => mount::umnt(decode(args)?),
         MountProcedure::UmntAll => {}
-        MountProcedure::Export => mount::export(context.server.exports(), to),
+        MountProcedure::Export => mount::export(&context.exports, to),
     }
     Ok(())
 }

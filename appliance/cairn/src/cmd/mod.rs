@@ -3,6 +3,7 @@
 mod check;
 mod debug_populate;
 mod df;
+mod exports;
 mod format;
 mod print;
 mod serve;
@@ -26,6 +27,7 @@ pub enum Command {
     Print(print::Print),
     Status(status::Status),
     Df(df::Df),
+    Exports(exports::Exports),
     Statfs(statfs::Statfs),
     Stat(stat::Stat),
     WalkInodes(walk_inodes::WalkInodes),
@@ -45,6 +47,7 @@ impl Command {
             Command::Print(_) => "print",
             Command::Status(_) => "status",
             Command::Df(_) => "df",
+            Command::Exports(_) => "exports",
             Command::Statfs(_) => "statfs",
             Command::Stat(_) => "stat",
             Command::WalkInodes(_) => "walk-inodes",
@@ -62,6 +65,7 @@ impl Command {
             Command::Print(print) => print.run(globals),
             Command::Status(status) => status.run(globals),
             Command::Df(df) => df.run(globals),
+            Command::Exports(exports) => exports.run(globals),
             Command::Statfs(statfs) => statfs.run(globals),
             Command::Stat(stat) => stat.run(globals),
             Command::WalkInodes(walk) => walk.run(globals),

@@ -14,11 +14,17 @@ use tracing_subscriber::EnvFilter;
 #[derive(Args)]
 #[command(
     long_about = "Serve a pool as a configuration file says. The daemon is that of `up`, but it \
-                  never makes a pool: use `cairn format` first.",
+                  never makes a pool: use `cairn format` first. SIGHUP reads the file again: exports \
+                  and the limits of connections change at once, a file with a mistake is refused \
+                  with its place, and what was in force stays. All keys: docs/exports.md.",
     after_help = "Example:\n  cairn serve --config /etc/cairn/cairn.toml\n\n\
                   The file:\n  [pool]\n  meta = \"/dev/nvme0n1\"       # or: dir = \"/srv/archive\"\n  \
                   data = \"/dev/nvme1n1\"       # without it, meta holds everything\n  \
-                  [nfs]\n  listen = \"127.0.0.1:2049\"\n  \
+                  [nfs]\n  listen = [\"0.0.0.0:2049\", \"[::1]:2049\"]  # or one, without brackets\n  \
+                  portmap = true              # register with rpcbind (port 111)\n  \
+                  [[export]]                  # none: the root, for this machine only\n  \
+                  path = \"/projects\"\n  clients = [\"10.0.0.0/8\", \"2001:db8::/32\"]\n  \
+                  access = \"rw\"               # or \"ro\"\n  squash = \"root\"             # or \"none\", \"all\"\n  \
                   [control]\n  socket = \"/run/cairn/control.sock\"\n  \
                   [shards]\n  count = 4                   # default: by the number of cores\n  \
                   memtable = \"64M\"            # one shard's budget\n  \
@@ -28,6 +34,10 @@ pub struct Serve {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = "/etc/cairn/cairn.toml")]
     config: PathBuf,
+
+    /// Register NFS and MOUNT with this machine's rpcbind (port 111)
+    #[arg(long)]
+    portmap: bool,
 
     #[command(flatten)]
     tuning: Tuning,
@@ -39,6 +49,7 @@ impl Serve {
         let failed = |failure| Error::failure(self.config.display(), failure);
         let mut config = Config::from_file(&self.config).map_err(failed)?;
         self.tuning.apply(&mut config)?;
+        config.portmap |= self.portmap;
         if let Some(socket) = &globals.socket {
             config.socket.clone_from(socket);
         }
@@ -65,6 +76,7 @@ struct ReadyRecord {
     event: &'static str,
     nfs: String,
     nfs_port: u16,
+    nfs_all: Vec<String>,
     socket: String,
     shards: u16,
     commands: Vec<String>,
@@ -79,17 +91,19 @@ pub fn announce(ready: &Ready, json: bool) {
     let mut text = if json {
         let record = ReadyRecord {
             event: "ready",
-            nfs: ready.nfs.to_string(),
-            nfs_port: ready.nfs.port(),
+            nfs: ready.first().to_string(),
+            nfs_port: ready.first().port(),
+            nfs_all: ready.nfs.iter().map(|at| at.to_string()).collect(),
             socket: ready.socket.display().to_string(),
             shards: ready.shards,
             commands,
         };
         serde_json::to_string(&record).unwrap_or_default()
     } else {
+        let all: Vec<String> = ready.nfs.iter().map(|at| at.to_string()).collect();
         let first = format!(
             "ready nfs {} socket {} shards {}",
-            ready.nfs,
+            all.join(","),
             ready.socket.display(),
             ready.shards
         );

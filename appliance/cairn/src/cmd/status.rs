@@ -43,7 +43,7 @@ impl Status {
 }
 
 fn pool_lines(reply: &StatusReply) -> Vec<String> {
-    vec![
+    let mut lines = vec![
         format!("health {}", reply.health),
         format!("version {}", reply.version),
         format!("fsid {}", reply.fsid),
@@ -57,7 +57,9 @@ fn pool_lines(reply: &StatusReply) -> Vec<String> {
             "open_blocks_read in_logs {} outside_logs {}",
             reply.open_blocks_read_in_logs, reply.open_blocks_read_outside_logs
         ),
-    ]
+    ];
+    lines.extend(reply.nfs.as_ref().map(super::exports::limits_line));
+    lines
 }
 
 fn shard_lines(shard: &ShardStatus) -> Vec<String> {

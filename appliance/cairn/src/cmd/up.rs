@@ -4,7 +4,9 @@ use super::serve::{announce, log_to_stderr};
 use crate::Globals;
 use crate::exit::{self, Error, Outcome};
 use crate::pool_args::DIR_DEFAULT;
-use cairn_daemon::{Config, FirstUse, IdlePolicy, NFS_DEFAULT, Place, parse_size};
+use cairn_daemon::{
+    Config, FirstUse, IdlePolicy, NFS_DEFAULT, NetLimits, Place, assert_listenable, parse_size,
+};
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,9 +17,10 @@ use std::path::PathBuf;
     long_about = "Serve an embedded pool in the foreground: the file DIR/pool, made at first use \
                   and never reformatted. Exports its root directory as / over NFS version 3, \
                   read-write, to this machine only; NFS, MOUNT and port mapper answer on the one \
-                  port. Prints `ready` when it serves. SIGTERM or SIGINT ends it in order.",
+                  port. Other exports are in the configuration of `cairn serve`. Prints `ready` when it serves. SIGTERM or SIGINT ends it in order.",
     after_help = "Examples:\n  cairn up\n  cairn up --dir /srv/archive --size 2T --nfs 127.0.0.1:12049\n  \
-                  cairn up --nfs 127.0.0.1:0          any free port; `ready` says which"
+                  cairn up --nfs 127.0.0.1:0          any free port; `ready` says which\n  \
+                  cairn up --nfs 127.0.0.1:2049 --nfs '[::1]:2049' --portmap"
 )]
 pub struct Up {
     /// Where the pool lives
@@ -28,9 +31,13 @@ pub struct Up {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     size: Option<u64>,
 
-    /// Where NFS listens; port 0 is any free one
-    #[arg(long, value_name = "ADDR:PORT", default_value_t = NFS_DEFAULT)]
-    nfs: SocketAddr,
+    /// Where NFS listens, once for each address; port 0 is any free one
+    #[arg(long, value_name = "ADDR:PORT", default_values_t = [NFS_DEFAULT])]
+    nfs: Vec<SocketAddr>,
+
+    /// Register NFS and MOUNT with this machine's rpcbind (port 111)
+    #[arg(long)]
+    portmap: bool,
 
     #[command(flatten)]
     tuning: Tuning,
@@ -73,10 +80,14 @@ impl Tuning {
 impl Up {
     pub fn run(&self, globals: &Globals) -> exit::Result {
         log_to_stderr();
+        assert_listenable(&self.nfs).map_err(|why| Error::usage("--nfs", why))?;
         let mut config = Config {
             place: Place::Dir(self.dir.clone()),
             first_use: FirstUse::Format { size: self.size },
-            nfs: self.nfs,
+            nfs: self.nfs.clone(),
+            portmap: self.portmap,
+            exports: None,
+            limits: NetLimits::DEFAULT,
             socket: globals
                 .socket
                 .clone()
@@ -85,6 +96,7 @@ impl Up {
             memtable_bytes: None,
             data_cache_bytes: None,
             idle: IdlePolicy::Adaptive,
+            file: None,
         };
         self.tuning.apply(&mut config)?;
         let ready = |ready: &cairn_daemon::Ready| announce(ready, globals.json);

@@ -5,7 +5,8 @@
 //! So a cookie is good for ever, across restarts and whatever was added or removed since, and needs
 //! no verifier: ours is always zero, and any that a client sends is accepted. Positions begin at 3,
 //! which leaves 1 and 2 for the dots that the engine does not store. The parent of an export's root is
-//! that root, here as in LOOKUP.
+//! that root, here as in LOOKUP. In an export that is a part of the pool, READDIRPLUS gives no handle
+//! with other `..`: whoever wants it asks LOOKUP, which looks where the parent lies.
 //!
 //! A listing that begins well ends well: when a later page cannot be had (a shard is busy), what
 //! is there goes out as an unfinished list, and the client's next call meets the error, if it still
@@ -22,7 +23,7 @@ use cairn_format::{EntryPosition, InodeNo};
 pub const VERIFIER: Verifier = [0; 8];
 
 const COOKIE_OF_DOT: u64 = 1;
-const COOKIE_OF_DOT_DOT: u64 = 2;
+pub const COOKIE_OF_DOT_DOT: u64 = 2;
 
 /// Bytes of an entry with the shortest name.
 pub const ENTRY_BYTES_MIN: usize = 28;

@@ -8,7 +8,9 @@
 
 use crate::context::Context;
 use crate::limits::READDIR_BYTES_MAX;
-use crate::proc::list::{ENTRY_BYTES_MIN, Item, Packed, Page, Pages, VERIFIER, pack};
+use crate::proc::list::{
+    COOKIE_OF_DOT_DOT, ENTRY_BYTES_MIN, Item, Packed, Page, Pages, VERIFIER, pack,
+};
 use crate::wire::{
     Attributes, DirLimits, DirList, Encode, EntryPlus, Handle, ReaddirFailure, ReaddirplusArgs,
 };
@@ -41,6 +43,7 @@ async fn list<D: Doors>(
 ) -> Result<(), ReaddirFailure> {
     let target = call.target(args.dir)?;
     let (dir, export) = (target.ino, target.export.id);
+    let parent_may_be_outside = target.export.root != InodeNo::ROOT && dir != target.export.root;
     let whole_bytes = args.maxcount.min(READDIR_BYTES_MAX) as usize;
     let names_bytes = args.dircount as usize;
     let limits = DirLimits { whole_bytes, names_bytes };
@@ -54,6 +57,9 @@ async fn list<D: Doors>(
     loop {
         complete(call, &mut page).await;
         let packed = pack(&mut list, &page, |list, item| {
+            if parent_may_be_outside && item.cookie == COOKIE_OF_DOT_DOT {
+                return list.add_plus(&item.entry(), EntryPlus { attributes: None, handle: None });
+            }
             let handle = call.sealed(export, item.ino);
             let attributes = item.attr.as_ref().map(|attr| call.attributes(attr));
             list.add_plus(&item.entry(), EntryPlus { attributes, handle: Some(Handle(&handle)) })

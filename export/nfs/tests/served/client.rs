@@ -3,6 +3,7 @@
 use cairn_base::door::{Link, LinkError};
 use cairn_base::{DmaBuf, DmaSlice};
 use cairn_engine::Shard;
+use cairn_net::Budget;
 use cairn_net::server::{ConnectionLimits, serve_connection};
 use cairn_nfs::{NfsServer, mount_wire, wire};
 use cairn_sim::world::World;
@@ -118,10 +119,14 @@ impl Service {
         let (link, shard, server) = (pipe.clone(), self.shard.clone(), self.server.clone());
         let gate = self.shard.reactor().gate("test connection");
         gate.spawn(async move {
-            let handler = |call| server.clone().answer(call);
-            let limits = ConnectionLimits::DEFAULT;
+            let handler = |call| (server.answer_bytes_max(&call), server.clone().answer(call));
+            let (limits, budget) = (ConnectionLimits::DEFAULT, Budget::new(usize::MAX));
+            let reactor = shard.reactor().clone();
+            let sleep = |length| reactor.sleep(length);
+            let served =
+                serve_connection(&*link, shard.arena(), limits, &budget, sleep, handler).await;
             // Tests break connections, so an error is an end like any other.
-            let _ended = serve_connection(&*link, shard.arena(), limits, handler).await;
+            let _ended = served;
         })
         .expect("the gate is open");
         Client { pipe, xid: Cell::new(1), uid: Cell::new(0) }
