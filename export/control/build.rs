@@ -9,6 +9,7 @@ const PRINTED: &[&str] = &[
     "StatReply",
     "IndexPosition",
     "CheckFinding",
+    "Counter",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -24,6 +24,13 @@ const VERBS: &[&str] = &[
     "statfs",
     "stat",
     "walk-inodes",
+    "changes",
+    "ino-path",
+    "get-referring-entries",
+    "counters",
+    "top",
+    "completions",
+    "man",
     "version",
 ];
 

@@ -8,6 +8,7 @@
 //! does not take its answers is cut off after a while.
 
 use crate::doors::RealDoors;
+use crate::observed::{Open, Traffic};
 use cairn_base::door::{Link, LinkError};
 use cairn_base::{Arena, DmaBuf, DmaSlice, Nanos};
 use cairn_net::listener::{AcceptError, Listener};
@@ -41,6 +42,7 @@ impl Frontend {
         server: Rc<NfsServer<RealDoors>>,
         listener: Listener,
         arena: Arena,
+        traffic: Rc<Traffic>,
     ) -> Frontend {
         let frontend = Frontend {
             handle: handle.clone(),
@@ -55,6 +57,7 @@ impl Frontend {
             frontend.connections.clone(),
             frontend.server.clone(),
             arena,
+            traffic,
         );
         frontend.acceptor.spawn(accept).expect("the gate was just made");
         frontend
@@ -77,16 +80,21 @@ async fn accept(
     connections: Gate,
     server: Rc<NfsServer<RealDoors>>,
     arena: Arena,
+    traffic: Rc<Traffic>,
 ) {
     loop {
         match listener.accept().await {
             Ok(stream) if connections.inside() < CONNECTIONS_MAX => {
-                let serve = serve(stream, connections.clone(), server.clone(), arena.clone());
+                let open = Open::new(&traffic);
+                let serve = serve(stream, connections.clone(), server.clone(), arena.clone(), open);
                 if connections.spawn(serve).is_err() {
                     return;
                 }
             }
-            Ok(stream) => stream.close(),
+            Ok(stream) => {
+                traffic.refused.add(1);
+                stream.close();
+            }
             Err(AcceptError::Closed) => return,
             Err(AcceptError::Failed(errno)) => {
                 tracing::warn!("cannot accept a connection: errno {errno}");
@@ -96,8 +104,14 @@ async fn accept(
     }
 }
 
-async fn serve(stream: Stream, gate: Gate, server: Rc<NfsServer<RealDoors>>, arena: Arena) {
-    let link = Draining { stream, gate, arena: arena.clone() };
+async fn serve(
+    stream: Stream,
+    gate: Gate,
+    server: Rc<NfsServer<RealDoors>>,
+    arena: Arena,
+    open: Open,
+) {
+    let link = Draining { stream, gate, arena: arena.clone(), open };
     let answer = |call| server.clone().answer(call);
     let ended = serve_connection(&link, &arena, ConnectionLimits::DEFAULT, answer).await;
     if let Err(error) = ended {
@@ -111,6 +125,7 @@ struct Draining {
     stream: Stream,
     gate: Gate,
     arena: Arena,
+    open: Open,
 }
 
 impl Link for Draining {
@@ -120,14 +135,22 @@ impl Link for Draining {
             return (buf, Ok(0));
         }
         match race(self.stream.recv(buf, from), self.gate.closing()).await {
-            Either::Left(received) => received,
+            Either::Left((buf, received)) => {
+                if let Ok(bytes) = received {
+                    self.open.traffic().received.add(bytes as u64);
+                }
+                (buf, received)
+            }
             // The ring keeps the buffer; nothing more is read, so what it may still get is lost.
             Either::Right(()) => (self.arena.alloc(bytes), Ok(0)),
         }
     }
 
     async fn send(&self, bufs: Vec<DmaSlice>) -> Result<(), LinkError> {
-        self.stream.send(bufs).await
+        let bytes: usize = bufs.iter().map(|buf| buf.len()).sum();
+        self.stream.send(bufs).await?;
+        self.open.traffic().sent.add(bytes as u64);
+        Ok(())
     }
 
     fn close(&self) {

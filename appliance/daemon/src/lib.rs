@@ -12,6 +12,7 @@ mod doors;
 mod error;
 mod format;
 mod frontend;
+mod observed;
 mod offline;
 mod online_check;
 mod patience;
@@ -24,6 +25,7 @@ mod shard_loop;
 mod shutdown;
 mod signature;
 mod snapshot_disk;
+mod supervisor;
 mod wire_up;
 
 pub use cairn_nvme::Mode;

@@ -18,6 +18,7 @@ use crate::pin::Cores;
 use crate::place::{Claim, Place, embedded_exists};
 use crate::ready::Ready;
 use crate::shutdown::Shutdown;
+use crate::supervisor;
 use crate::wire_up::{self, News, ShardPlan};
 use cairn_base::Arena;
 use cairn_base::dma_buf::{Backing, HugePages};
@@ -53,6 +54,7 @@ pub fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
     runtime.block_on(async {
         // From here on a signal is an orderly end, also while the pool recovers.
         let stop = stop_signal().map_err(|e| Failure::io("cannot catch signals", &e))?;
+        supervisor::recovering();
         let reserved = patiently(|| Reserved::port(config.nfs))?;
         let claim = Arc::new(claim(&config)?);
         let cores = Cores::allowed()
@@ -71,8 +73,15 @@ pub fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
         if served? {
             drop(reserved.socket);
             let nfs = reserved.local;
-            ready(&Ready { nfs, socket: config.socket.clone(), shards: shards.count() });
-            shards.serve_control(&socket, check, stop).await?;
+            let now = Ready { nfs, socket: config.socket.clone(), shards: shards.count() };
+            ready(&now);
+            supervisor::ready(&now);
+            let watch = tokio::spawn(supervisor::watch(shards.callers.clone()));
+            let served = shards.serve_control(&socket, check, stop).await;
+            watch.abort();
+            supervisor::stopping();
+            tracing::info!("stopping");
+            served?;
         }
         drop(socket);
         shards.stop().await

@@ -9,10 +9,11 @@
 use crate::doors::{RealDoors, SystemClock};
 use crate::error::{Failure, open_failure};
 use crate::frontend::Frontend;
+use crate::observed::Observed;
 use crate::offline::ring_failure;
 use crate::pin::pin;
 use crate::place::{Claim, device_failure};
-use crate::shard_loop::{Mailbox, ShardLoop, Share};
+use crate::shard_loop::{Mailbox, ShardLoop};
 use crate::shutdown::{Shutdown, Stage};
 use cairn_base::door::Clock;
 use cairn_base::ring::{Ring, RingWaker};
@@ -120,7 +121,7 @@ fn try_run(plan: ShardPlan) -> Result<(), Failure> {
         shard: shard.clone(),
         bridge,
         calls: handle.gate("control call"),
-        share: shard_loop.share(),
+        observed: Observed::new(&handle, shard_loop.share()),
     };
     let phases = handle.gate("shard phase");
 
@@ -132,7 +133,8 @@ fn try_run(plan: ShardPlan) -> Result<(), Failure> {
     let listener = Listener::bind(&ring, nfs, Sharing::WithinUser)
         .map_err(|error| Failure::new(Errno::from_raw(error.errno), error.to_string()))?;
     let server = NfsServer::new(shard.clone(), NfsConfig::loopback(nfs.port()));
-    let frontend = Frontend::start(&handle, server, listener, arena);
+    let traffic = lane.observed.serves(&server);
+    let frontend = Frontend::start(&handle, server, listener, arena, traffic);
     let _ = plan.news.send(News::Serving);
 
     while !shutdown.is_asked() {
@@ -171,15 +173,16 @@ struct Lane {
     shard: Rc<Shard<RealDoors>>,
     bridge: Bridge,
     calls: Gate,
-    share: Share,
+    observed: Rc<Observed>,
 }
 
 impl Mailbox for Lane {
     fn poll(&self) -> usize {
         let letters = self.shard.poll_mail();
         let calls = self.bridge.poll(|request, place| {
-            let (shard, share) = (self.shard.clone(), self.share.permille());
-            let call = async move { place.send(answer(shard, request, share).await) };
+            let (shard, observed) = (self.shard.clone(), self.observed.clone());
+            let local = move || observed.local();
+            let call = async move { place.send(answer(shard, request, local).await) };
             // Refused only when the reactor has ended; then the caller learns that we are gone.
             let _ = self.calls.spawn(call);
         });

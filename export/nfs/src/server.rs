@@ -15,6 +15,7 @@
 
 use crate::call_identity::CallIdentity;
 use crate::context::Context;
+use crate::counts::ProcedureCounts;
 use crate::export::Exports;
 use crate::handle::HandleSeal;
 use crate::mount_wire::MountProcedure;
@@ -55,6 +56,7 @@ pub struct NfsServer<D: Doors> {
     exports: Exports,
     port: u16,
     gate: Gate,
+    counts: Rc<ProcedureCounts>,
 }
 
 impl<D: Doors> NfsServer<D> {
@@ -62,18 +64,32 @@ impl<D: Doors> NfsServer<D> {
         let seal = HandleSeal::new(shard.handle_key(), shard.fsid());
         let gate = shard.reactor().gate("nfs call");
         let NfsConfig { exports, port } = config;
-        Rc::new(NfsServer { shard, seal, exports, port, gate })
+        let counts = Rc::default();
+        Rc::new(NfsServer { shard, seal, exports, port, gate, counts })
     }
 
     /// The handler of `cairn_net::server::serve_connection`.
     pub async fn answer(self: Rc<Self>, call: Call) -> Option<Encoder> {
         match Route::of(&call.header) {
-            Ok(Route::Nfs(procedure)) if changes_names_or_attributes(procedure) => {
-                self.answer_once(call, procedure).await
+            Ok(Route::Nfs(procedure)) => {
+                let began = self.shard.monotonic();
+                let counts = self.counts.clone();
+                let shard = self.shard.clone();
+                let answer = if changes_names_or_attributes(procedure) {
+                    self.answer_once(call, procedure).await
+                } else {
+                    Some(self.carry_out(&call, Route::Nfs(procedure), None).await)
+                };
+                counts.note(procedure, shard.monotonic().saturating_sub(began));
+                answer
             }
             Ok(route) => Some(self.carry_out(&call, route, None).await),
             Err(refusal) => Some(rpc::refuse(call.header.xid, refusal)),
         }
+    }
+
+    pub fn counts(&self) -> &Rc<ProcedureCounts> {
+        &self.counts
     }
 
     /// Lets the calls that outlive their connections come to their end, and takes no new ones.
