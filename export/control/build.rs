@@ -13,6 +13,7 @@ const PRINTED: &[&str] = &[
     "ExportEntry",
     "NfsClient",
     "NfsLimits",
+    "Counter",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -23,7 +23,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 /// Debian packages that tests call.
-const PACKAGES: &[&str] = &["libnfs-utils", "e2fsprogs", "rpcbind", "iproute2"];
+const PACKAGES: &[&str] =
+    &["libnfs-utils", "e2fsprogs", "rpcbind", "iproute2", "groff-base", "systemd"];
 
 /// What a test may need beside the toolchain. Packages of `PACKAGES` are needs too, under their own
 /// names.

@@ -68,6 +68,10 @@ impl Error {
         Error::failure(object, Failure::new(errno_of(error), error.to_string()))
     }
 
+    pub fn errno(&self) -> Errno {
+        self.errno
+    }
+
     pub fn code(&self) -> ExitCode {
         ExitCode::from(self.code)
     }

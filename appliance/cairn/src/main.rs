@@ -9,10 +9,12 @@
 mod cmd;
 mod exit;
 mod live;
+mod log;
 mod offline;
 mod output;
 mod pool_args;
 mod position;
+mod top;
 
 use clap::Parser;
 use std::path::PathBuf;
@@ -53,7 +55,7 @@ fn main() -> ExitCode {
     match command.run(&Globals { socket, json }) {
         Ok(outcome) => outcome.code(),
         Err(error) => {
-            eprintln!("cairn: {verb} {error}");
+            log::failure(verb, &error);
             error.code()
         }
     }

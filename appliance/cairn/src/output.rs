@@ -4,6 +4,7 @@
 //! failure of the command.
 
 use crate::exit::Error;
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use nix::errno::Errno;
 use serde::Serialize;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, StdoutLock, Write};
@@ -49,8 +50,17 @@ impl Output {
     }
 
     pub fn line(&mut self, line: &str) -> Result<Reader, Error> {
-        let written = writeln!(self.out, "{line}");
+        self.bytes_line(line.as_bytes())
+    }
+
+    /// A line with names in it, which need not be UTF-8 (`name_text`).
+    pub fn bytes_line(&mut self, line: &[u8]) -> Result<Reader, Error> {
+        let written = self.out.write_all(line).and_then(|()| self.out.write_all(b"\n"));
         judge(written)
+    }
+
+    pub fn is_json(&self) -> bool {
+        self.json
     }
 
     pub fn finish(mut self) -> Result<(), Error> {
@@ -60,11 +70,33 @@ impl Output {
     }
 }
 
-fn judge(written: io::Result<()>) -> Result<Reader, Error> {
+pub fn judge(written: io::Result<()>) -> Result<Reader, Error> {
     match written {
         Ok(()) => Ok(Reader::Wants),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Reader::Gone),
         Err(error) => Err(Error::io("stdout", &error)),
+    }
+}
+
+/// A name or path as a line holds it: its bytes, but a newline as `\n` and a backslash as `\\`, so
+/// that a record is one line whatever the name.
+pub fn name_text(name: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(name.len());
+    for byte in name {
+        match byte {
+            b'\n' => text.extend_from_slice(b"\\n"),
+            b'\\' => text.extend_from_slice(b"\\\\"),
+            other => text.push(*other),
+        }
+    }
+    text
+}
+
+/// A name or path as JSON holds it: under `key` when it is UTF-8, else in base64 under `key_b64`.
+pub fn name_json(key: &'static str, name: &[u8]) -> (String, serde_json::Value) {
+    match std::str::from_utf8(name) {
+        Ok(text) => (key.into(), text.into()),
+        Err(_) => (format!("{key}_b64"), BASE64_STANDARD.encode(name).into()),
     }
 }
 
@@ -93,6 +125,13 @@ pub fn time(ns: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_of_any_bytes_is_one_line_and_valid_json() {
+        assert_eq!(name_text(b"a\nb\\c\xff"), b"a\\nb\\\\c\xff");
+        assert_eq!(name_json("name", "é".as_bytes()), ("name".into(), "é".into()));
+        assert_eq!(name_json("name", b"\xff\xfe"), ("name_b64".into(), "//4=".into()));
+    }
 
     #[test]
     fn a_time_before_1970_is_a_negative_number() {

@@ -20,6 +20,14 @@ impl Position {
         self.bound(u64::MAX)
     }
 
+    /// As a place to go on behind: a bare seq is behind all of its inodes.
+    pub fn since(text: &str) -> Result<IndexPosition, String> {
+        match text.parse()? {
+            Position::Last => Err("nothing lies behind the last: SEQ or SEQ.INO, please".into()),
+            position @ Position::At { .. } => Ok(position.last()),
+        }
+    }
+
     fn bound(self, ino_unsaid: u64) -> IndexPosition {
         match self {
             Position::At { seq, ino } => IndexPosition { seq, ino: ino.unwrap_or(ino_unsaid) },
@@ -63,6 +71,15 @@ mod tests {
         assert_eq!(bounds("7"), Some([(7, 0), (7, u64::MAX)]));
         assert_eq!(bounds("7.12"), Some([(7, 12), (7, 12)]));
         assert_eq!(bounds("-1"), Some([(u64::MAX, u64::MAX); 2]));
+    }
+
+    #[test]
+    fn what_to_go_on_behind_is_a_place() {
+        let since = |text| Position::since(text).ok().map(|at| (at.seq, at.ino));
+        assert_eq!(since("7"), Some((7, u64::MAX)));
+        assert_eq!(since("7.12"), Some((7, 12)));
+        assert_eq!(since("-1"), None);
+        assert_eq!(since("7."), None);
     }
 
     #[test]

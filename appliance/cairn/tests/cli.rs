@@ -25,6 +25,13 @@ const VERBS: &[&str] = &[
     "statfs",
     "stat",
     "walk-inodes",
+    "changes",
+    "ino-path",
+    "get-referring-entries",
+    "counters",
+    "top",
+    "completions",
+    "man",
     "version",
 ];
 

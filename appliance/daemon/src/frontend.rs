@@ -13,6 +13,7 @@
 
 use crate::doors::RealDoors;
 use crate::frontend_mail::{Limits, Rules, Turned};
+use crate::observed::{Open, Traffic};
 use crate::tally::{Full, Place, Tally};
 use cairn_base::door::{Link, LinkError};
 use cairn_base::{Arena, DmaBuf, DmaSlice, Nanos};
@@ -49,7 +50,7 @@ struct Desk {
     tally: Tally,
     budget: Budget,
     limits: Cell<Limits>,
-    turned: Cell<Turned>,
+    traffic: Rc<Traffic>,
 }
 
 impl Frontend {
@@ -61,6 +62,7 @@ impl Frontend {
         arena: Arena,
         tally: Tally,
         limits: Limits,
+        traffic: Rc<Traffic>,
     ) -> Frontend {
         let desk = Rc::new(Desk {
             handle: handle.clone(),
@@ -70,7 +72,7 @@ impl Frontend {
             tally,
             budget: Budget::new(HELD_BYTES_MAX),
             limits: Cell::new(limits),
-            turned: Cell::default(),
+            traffic,
         });
         let acceptor = handle.gate("nfs listener");
         let listeners: Vec<_> = listeners.into_iter().map(Rc::new).collect();
@@ -89,7 +91,8 @@ impl Frontend {
     }
 
     pub fn turned(&self) -> Turned {
-        self.desk.turned.get()
+        let traffic = &self.desk.traffic;
+        Turned { refused: traffic.refused.get(), cut: traffic.cut.get() }
     }
 
     /// Ends when no call of a client is under way here and none can come.
@@ -107,12 +110,6 @@ impl Frontend {
 }
 
 impl Desk {
-    fn note(&self, change: impl FnOnce(&mut Turned)) {
-        let mut turned = self.turned.get();
-        change(&mut turned);
-        self.turned.set(turned);
-    }
-
     fn place(&self, stream: &Stream) -> Result<Place, Full> {
         let limits = self.limits.get();
         let client = stream.peer().ip();
@@ -133,7 +130,7 @@ async fn accept(listener: Rc<Listener>, desk: Rc<Desk>) {
                 Err(full) => {
                     stream.close();
                     tracing::debug!("no place for a connection of {}: {full:?}", stream.peer());
-                    desk.note(|turned| turned.refused += 1);
+                    desk.traffic.refused.add(1);
                 }
             },
             Err(AcceptError::Closed) => return,
@@ -148,7 +145,8 @@ async fn accept(listener: Rc<Listener>, desk: Rc<Desk>) {
 async fn serve(stream: Stream, desk: Rc<Desk>, place: Place) {
     let Limits { record_time_max, send_time_max, .. } = desk.limits.get();
     let limits = ConnectionLimits { record_time_max, send_time_max, ..ConnectionLimits::DEFAULT };
-    let link = Draining { stream, gate: desk.connections.clone(), arena: desk.arena.clone() };
+    let open = Open::new(&desk.traffic);
+    let link = Draining { stream, gate: desk.connections.clone(), arena: desk.arena.clone(), open };
     let server = &desk.server;
     let answer = |call| (server.answer_bytes_max(&call), server.clone().answer(call));
     let sleep = |length| desk.handle.sleep(length);
@@ -157,7 +155,7 @@ async fn serve(stream: Stream, desk: Rc<Desk>, place: Place) {
         tracing::debug!("connection of {} ended: {error:?}", link.peer());
         match error {
             ConnectionError::Inbox(InboxError::Slow) | ConnectionError::SendTooSlow => {
-                desk.note(|turned| turned.cut += 1);
+                desk.traffic.cut.add(1);
             }
             ConnectionError::Inbox(_) | ConnectionError::NotACall | ConnectionError::Send(_) => {}
         }
@@ -171,6 +169,7 @@ struct Draining {
     stream: Stream,
     gate: Gate,
     arena: Arena,
+    open: Open,
 }
 
 impl Link for Draining {
@@ -180,14 +179,22 @@ impl Link for Draining {
             return (buf, Ok(0));
         }
         match race(self.stream.recv(buf, from), self.gate.closing()).await {
-            Either::Left(received) => received,
+            Either::Left((buf, received)) => {
+                if let Ok(bytes) = received {
+                    self.open.traffic().received.add(bytes as u64);
+                }
+                (buf, received)
+            }
             // The ring keeps the buffer; nothing more is read, so what it may still get is lost.
             Either::Right(()) => (self.arena.alloc(bytes), Ok(0)),
         }
     }
 
     async fn send(&self, bufs: Vec<DmaSlice>) -> Result<(), LinkError> {
-        self.stream.send(bufs).await
+        let bytes: usize = bufs.iter().map(|buf| buf.len()).sum();
+        self.stream.send(bufs).await?;
+        self.open.traffic().sent.add(bytes as u64);
+        Ok(())
     }
 
     fn close(&self) {

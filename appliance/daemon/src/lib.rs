@@ -15,6 +15,7 @@ mod error;
 mod format;
 mod frontend;
 mod frontend_mail;
+mod observed;
 mod offline;
 mod online_check;
 mod patience;
@@ -29,6 +30,7 @@ mod shard_loop;
 mod shutdown;
 mod signature;
 mod snapshot_disk;
+mod supervisor;
 mod tally;
 mod wire_up;
 

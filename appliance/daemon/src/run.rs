@@ -22,6 +22,7 @@ use crate::ready::Ready;
 use crate::reload::Frontends;
 use crate::rpcbind;
 use crate::shutdown::Shutdown;
+use crate::supervisor;
 use crate::tally::Tally;
 use crate::wire_up::{self, News, ShardPlan};
 use cairn_base::Arena;
@@ -58,6 +59,7 @@ pub fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
     runtime.block_on(async {
         // From here on a signal is an orderly end, also while the pool recovers.
         let stop = stop_signal().map_err(|e| Failure::io("cannot catch signals", &e))?;
+        supervisor::recovering();
         if let Err(errno) = descriptors::take_all() {
             tracing::warn!("cannot raise the limit of open files: {}", errno.desc());
         }
@@ -89,8 +91,14 @@ pub fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
                     return Err(failure);
                 }
             };
-            ready(&Ready { nfs, socket: config.socket.clone(), shards: shards.count() });
+            let now = Ready { nfs, socket: config.socket.clone(), shards: shards.count() };
+            ready(&now);
+            supervisor::ready(&now);
+            let watch = tokio::spawn(supervisor::watch(shards.callers.clone()));
             let served = shards.serve_control(&socket, check, hangup, stop).await;
+            watch.abort();
+            supervisor::stopping();
+            tracing::info!("stopping");
             if let Some(registered) = registered {
                 registered.unset();
             }

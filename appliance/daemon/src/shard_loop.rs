@@ -51,6 +51,11 @@ impl Share {
         }
     }
 
+    /// The time that did something.
+    pub fn useful(&self) -> Nanos {
+        self.useful.get()
+    }
+
     /// Of 1000 parts of the time, those that did something.
     pub fn permille(&self) -> u32 {
         let total = u128::from(self.total.get().0.max(1));

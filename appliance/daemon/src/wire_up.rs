@@ -11,10 +11,11 @@ use crate::doors::{RealDoors, SystemClock};
 use crate::error::{Failure, open_failure};
 use crate::frontend::Frontend;
 use crate::frontend_mail::{FrontendMail, Letter, Rules};
+use crate::observed::Observed;
 use crate::offline::ring_failure;
 use crate::pin::pin;
 use crate::place::{Claim, device_failure};
-use crate::shard_loop::{Mailbox, ShardLoop, Share};
+use crate::shard_loop::{Mailbox, ShardLoop};
 use crate::shutdown::{Shutdown, Stage};
 use crate::tally::Tally;
 use cairn_base::door::Clock;
@@ -128,7 +129,7 @@ fn try_run(plan: ShardPlan) -> Result<(), Failure> {
         shard: shard.clone(),
         bridge,
         calls: handle.gate("control call"),
-        share: shard_loop.share(),
+        observed: Observed::new(&handle, shard_loop.share()),
         mail,
         rules: RefCell::default(),
         frontend: RefCell::default(),
@@ -151,7 +152,8 @@ fn try_run(plan: ShardPlan) -> Result<(), Failure> {
             .map_err(|error| Failure::new(Errno::from_raw(error.errno), error.to_string()))?;
         let port = nfs.first().map_or(0, SocketAddr::port);
         let server = NfsServer::new(shard.clone(), NfsConfig { exports, port });
-        let frontend = Frontend::start(&handle, server, listeners, arena, tally, limits);
+        let traffic = lane.observed.serves(&server);
+        let frontend = Frontend::start(&handle, server, listeners, arena, tally, limits, traffic);
         lane.frontend.replace(Some(frontend));
         let _ = plan.news.send(News::Serving);
     }
@@ -195,7 +197,7 @@ struct Lane {
     shard: Rc<Shard<RealDoors>>,
     bridge: Bridge,
     calls: Gate,
-    share: Share,
+    observed: Rc<Observed>,
     mail: FrontendMail,
     /// What the frontend is to begin with.
     rules: RefCell<Option<Rules>>,
@@ -226,8 +228,9 @@ impl Mailbox for Lane {
     fn poll(&self) -> usize {
         let letters = self.shard.poll_mail();
         let calls = self.bridge.poll(|request, place| {
-            let (shard, share) = (self.shard.clone(), self.share.permille());
-            let call = async move { place.send(answer(shard, request, share).await) };
+            let (shard, observed) = (self.shard.clone(), self.observed.clone());
+            let local = move || observed.local();
+            let call = async move { place.send(answer(shard, request, local).await) };
             // Refused only when the reactor has ended; then the caller learns that we are gone.
             let _ = self.calls.spawn(call);
         });

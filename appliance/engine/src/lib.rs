@@ -42,7 +42,7 @@ mod txn;
 
 pub use cred::Cred;
 pub use error::FsError;
-pub use index::SeqIndex;
+pub use index::{Change, Gone, SeqIndex, What};
 pub use name::Name;
 pub use once::CallKey;
 pub use peer::{Mail, ports};

@@ -187,7 +187,9 @@ fn copy_of(outcome: &Outcome) -> Option<Outcome> {
         | Reply::PeekEntry(_)
         | Reply::Readdir(_)
         | Reply::GetXattr(_)
-        | Reply::ListXattr(_) => return None,
+        | Reply::ListXattr(_)
+        | Reply::Referring(_)
+        | Reply::NameAt(_) => return None,
     };
     Some(Ok(copy))
 }

@@ -4,6 +4,7 @@
 //! (`cairn_reactor::Post`). Everything here is plain data that can cross threads.
 
 use crate::error::FsError;
+use crate::index::Change;
 use crate::once::CallKey;
 use crate::op::{Reply, Request};
 use crate::shard::Shard;
@@ -71,6 +72,12 @@ pub enum Ask {
         to: (Seq, u64),
         max: usize,
     },
+    /// Changes of all kinds, by seq.
+    Changes {
+        from: (Seq, u64),
+        to: (Seq, u64),
+        max: usize,
+    },
     Status,
     /// This shard has recovered its tablets; answered when the pool's new epoch is durable.
     Recovered,
@@ -87,6 +94,7 @@ pub enum Answer {
     Zone(Result<bool, FsError>),
     Stable(Seq),
     Walk(Result<Vec<(Seq, InodeNo)>, FsError>),
+    Changes(Result<Vec<Change>, FsError>),
     Status(Box<ShardStatus>),
 }
 
@@ -171,6 +179,7 @@ impl<D: Doors> Shard<D> {
             Ask::Zone { .. } | Ask::ReturnZones => Answer::Zone(Err(stopped)),
             Ask::Stable(_) => Answer::Stable(Seq(0)),
             Ask::Walk { .. } => Answer::Walk(Err(stopped)),
+            Ask::Changes { .. } => Answer::Changes(Err(stopped)),
             Ask::Status => Answer::Status(Box::new(self.status_here())),
         }
     }
@@ -206,6 +215,9 @@ impl<D: Doors> Shard<D> {
             Ask::Stable(seen) => Answer::Stable(self.log.stable(seen)),
             Ask::Walk { range, from, to, max } => {
                 Answer::Walk(self.walk_here(range, from, to, max).await)
+            }
+            Ask::Changes { from, to, max } => {
+                Answer::Changes(self.changes_here(from, to, max).await)
             }
             Ask::Status => Answer::Status(Box::new(self.status_here())),
             Ask::Recovered => {

@@ -459,9 +459,11 @@ impl<D: Doors> Shard<D> {
 
 /// Keeps the tablet's newest index seqs in memory: an index walk skips tablets below its cursor.
 fn note_seq(tablet: &Tablet, key: &cairn_format::Key, seq: cairn_format::Seq) {
-    use cairn_format::key::{RANGE_DATA_SEQ, RANGE_META_SEQ};
+    use cairn_format::key::{RANGE_DATA_SEQ, RANGE_DELETION, RANGE_META_SEQ};
     match key.as_bytes().first() {
-        Some(&RANGE_META_SEQ) => tablet.newest_meta_seq.set(tablet.newest_meta_seq.get().max(seq)),
+        Some(&(RANGE_META_SEQ | RANGE_DELETION)) => {
+            tablet.newest_meta_seq.set(tablet.newest_meta_seq.get().max(seq))
+        }
         Some(&RANGE_DATA_SEQ) => tablet.newest_data_seq.set(tablet.newest_data_seq.get().max(seq)),
         _ => {}
     }

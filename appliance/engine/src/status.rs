@@ -5,7 +5,8 @@ use crate::counters::CounterValues;
 use crate::error::FsError;
 use crate::peer::{Answer, Ask, mismatch};
 use crate::shard::Shard;
-use cairn_base::door::Doors;
+use cairn_base::Nanos;
+use cairn_base::door::{Clock, Doors};
 use cairn_format::{InodeNo, Seq, ShardId, TabletId};
 use std::rc::Rc;
 
@@ -135,6 +136,11 @@ impl<D: Doors> Shard<D> {
             }
         }
         Ok((least, highest))
+    }
+
+    /// Time as the clock door has it, for measuring how long something took.
+    pub fn monotonic(&self) -> Nanos {
+        self.clock.monotonic()
     }
 
     /// How many shards serve this pool.

@@ -4,7 +4,8 @@
 //! the client that made them, not here.
 
 use crate::request::{
-    ChangeIndex, ControlReply, ControlRequest, Pool, Position, Role, SnapshotStep, Space, Target,
+    ChangeIndex, ControlReply, ControlRequest, Local, Pool, Position, Role, SnapshotStep, Space,
+    Target,
 };
 use cairn_base::door::Doors;
 use cairn_engine::attr::Attr;
@@ -13,14 +14,14 @@ use cairn_engine::{Cred, FsError, SeqIndex, Shard, op};
 use cairn_format::InodeNo;
 use std::rc::Rc;
 
-/// `useful_work_permille` is of this shard's loop, which the engine does not see.
+/// `local` is asked only for what it alone knows.
 pub async fn answer<D: Doors>(
     shard: Rc<Shard<D>>,
     request: ControlRequest,
-    useful_work_permille: u32,
+    local: impl FnOnce() -> Local,
 ) -> Result<ControlReply, FsError> {
     match request {
-        ControlRequest::UsefulWork => Ok(ControlReply::UsefulWork(useful_work_permille)),
+        ControlRequest::Local => Ok(ControlReply::Local(Box::new(local()))),
         ControlRequest::Shards => Ok(ControlReply::Shards(shard.status().await?)),
         ControlRequest::Pool => Ok(ControlReply::Pool(Box::new(pool(&shard).await?))),
         ControlRequest::Stat(target) => {
@@ -40,6 +41,17 @@ pub async fn answer<D: Doors>(
             let found = shard.walk_seq(index, first, last, page.count_max).await?;
             let position = |(seq, ino): (_, InodeNo)| Position { seq, ino: ino.raw() };
             Ok(ControlReply::Walk(found.into_iter().map(position).collect()))
+        }
+        ControlRequest::Changes { from, to, count_max } => {
+            let (from, to) = ((from.seq, from.ino), (to.seq, to.ino));
+            Ok(ControlReply::Changes(shard.changes(from, to, count_max).await?))
+        }
+        ControlRequest::Referring { ino, after, count_max } => {
+            let referring = op::Referring { ino, after, count_max };
+            Ok(ControlReply::Sites(shard.call(referring).await?))
+        }
+        ControlRequest::NameAt { site, child } => {
+            Ok(ControlReply::Name(shard.call(op::NameAt { site, child }).await?))
         }
         ControlRequest::Snapshot(id, step) => Ok(match step {
             SnapshotStep::Begin => ControlReply::Cut(Box::new(shard.begin_snapshot(id).await?)),

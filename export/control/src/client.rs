@@ -93,6 +93,55 @@ impl Client {
     }
 }
 
+impl Client {
+    /// What changed behind a position.
+    pub async fn changes(
+        &mut self,
+        since: proto::IndexPosition,
+    ) -> Result<Stream<proto::ChangesReply>, ClientError> {
+        let request = proto::ChangesRequest { since: Some(since) };
+        let replies = self.service.changes(request).await.map_err(refused)?.into_inner();
+        Ok(Stream { replies })
+    }
+
+    pub async fn ino_path(
+        &mut self,
+        ino: u64,
+        all: bool,
+    ) -> Result<Stream<proto::InoPathReply>, ClientError> {
+        let request = proto::InoPathRequest { ino, all };
+        let replies = self.service.ino_path(request).await.map_err(refused)?.into_inner();
+        Ok(Stream { replies })
+    }
+
+    pub async fn referring_entries(
+        &mut self,
+        ino: u64,
+    ) -> Result<Stream<proto::GetReferringEntriesReply>, ClientError> {
+        let request = proto::GetReferringEntriesRequest { ino };
+        let replies = self.service.get_referring_entries(request).await;
+        Ok(Stream { replies: replies.map_err(refused)?.into_inner() })
+    }
+
+    pub async fn counters(&mut self, prefix: &str) -> Result<Vec<proto::Counter>, ClientError> {
+        let request = proto::CountersRequest { prefix: prefix.into() };
+        let reply = self.service.counters(request).await.map_err(refused)?;
+        Ok(reply.into_inner().counters)
+    }
+}
+
+/// Messages of one kind, one after another.
+pub struct Stream<T> {
+    replies: Streaming<T>,
+}
+
+impl<T> Stream<T> {
+    /// `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<T>, ClientError> {
+        self.replies.message().await.map_err(refused)
+    }
+}
+
 /// What a check tells, one thing after another; the summary is the last.
 pub struct Check {
     replies: Streaming<proto::CheckReply>,

@@ -12,7 +12,10 @@ pub mod request;
 
 mod answer;
 mod bridge;
+mod changes;
 mod check;
+mod counters;
+mod paths;
 mod server;
 mod service;
 mod socket;
@@ -21,7 +24,7 @@ mod status;
 pub use answer::answer;
 pub use bridge::{Answer, Bridge, CallError, Caller, bridge};
 pub use check::{CheckFailed, CheckJob, CheckNews, Checked, StartCheck};
-pub use client::{Check, Client, ClientError, Walk};
+pub use client::{Check, Client, ClientError, Stream, Walk};
 pub use server::{ShowExports, serve};
 pub use socket::ControlSocket;
 

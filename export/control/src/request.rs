@@ -4,20 +4,39 @@
 
 use cairn_engine::attr::Attr;
 use cairn_engine::name::Name;
+use cairn_engine::op::Named;
 use cairn_engine::status::ShardStatus;
-use cairn_engine::{Cut, SnapshotId};
+use cairn_engine::{Change, Cut, SnapshotId};
+use cairn_format::item::Site;
 use cairn_format::{InodeNo, Seq};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ControlRequest {
     /// What all shards are doing.
     Shards,
-    /// The share of useful work of the shard that is asked.
-    UsefulWork,
+    /// What only the shard that is asked knows of itself.
+    Local,
     /// The pool's totals and space.
     Pool,
     Stat(Target),
     Walk(WalkPage),
+    /// Changes of all kinds, both ends inclusive.
+    Changes {
+        from: Position,
+        to: Position,
+        count_max: usize,
+    },
+    /// Places where an inode is named, behind one of them.
+    Referring {
+        ino: InodeNo,
+        after: Option<Site>,
+        count_max: usize,
+    },
+    /// The name of `child` at a place.
+    NameAt {
+        site: Site,
+        child: InodeNo,
+    },
     /// Of the shard that is asked.
     Snapshot(SnapshotId, SnapshotStep),
 }
@@ -26,12 +45,16 @@ pub enum ControlRequest {
 pub enum ControlReply {
     /// In order.
     Shards(Vec<ShardStatus>),
-    /// Of 1000.
-    UsefulWork(u32),
+    Local(Box<Local>),
     Pool(Box<Pool>),
     Stat(Box<Attr>),
     /// A page in order. Empty: nothing more up to the end that was asked for.
     Walk(Vec<Position>),
+    /// The same of changes.
+    Changes(Vec<Change>),
+    Sites(Vec<Site>),
+    /// Nothing: the place does not name that child any more.
+    Name(Option<Named>),
     /// The snapshot has begun.
     Cut(Box<Cut>),
     /// Whether the snapshot was held until now.
@@ -117,4 +140,34 @@ pub struct Space {
     pub blocks_used: u64,
     /// What a new file could use.
     pub blocks_free: u64,
+}
+
+/// What one shard's loop and frontend know, which the engine does not see.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Local {
+    /// Of 1000 parts of the time, those that did something.
+    pub useful_work_permille: u32,
+    /// Of the loop's time, nanoseconds that did something.
+    pub busy_ns: u64,
+    /// Tasks that held the core too long, and the longest.
+    pub stalls: u64,
+    pub stall_worst_ns: u64,
+    /// Tasks that exist now.
+    pub tasks: u64,
+    pub connections: u64,
+    pub connections_accepted: u64,
+    pub connections_refused: u64,
+    pub received_bytes: u64,
+    pub sent_bytes: u64,
+    /// NFS procedures, in a fixed order.
+    pub procedures: Vec<Procedure>,
+}
+
+/// Calls of one procedure that were answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Procedure {
+    pub name: &'static str,
+    pub calls: u64,
+    /// From the call's arrival to its answer, all calls together.
+    pub nanos: u64,
 }

@@ -2,7 +2,7 @@
 //! answers back.
 //!
 //! Any shard can answer for any inode, since the engine routes by itself, so everything goes to
-//! shard 0; only how busy its loop is each shard is asked itself. Lists are pulled a page at a time, the
+//! shard 0; only what its loop and its frontend know each shard is asked itself. Lists are pulled a page at a time, the
 //! next one only when the client has taken the last: a slow reader costs one page of memory, and a
 //! shard never works ahead of it.
 
@@ -11,10 +11,11 @@ use crate::check::{Check, StartCheck};
 use crate::proto::control_server::Control;
 use crate::proto::{self, stat_request};
 use crate::request::{
-    ChangeIndex, ControlReply, ControlRequest, Pool, Position, Role, Space, Target, WalkPage,
+    ChangeIndex, ControlReply, ControlRequest, Local, Pool, Position, Role, Space, Target, WalkPage,
 };
 use crate::server::ShowExports;
-use crate::status;
+use crate::status::{self, unexpected};
+use crate::{changes, counters, paths};
 use cairn_base::BLOCK_BYTES;
 use cairn_engine::SnapshotId;
 use cairn_engine::attr::{Attr, FileKind};
@@ -57,6 +58,13 @@ impl Service {
         self.shards[0].call(request).await.map_err(status::of_call)
     }
 
+    async fn statuses(&self) -> Result<Vec<ShardStatus>, Status> {
+        match self.call(ControlRequest::Shards).await? {
+            ControlReply::Shards(statuses) => Ok(statuses),
+            _ => Err(unexpected()),
+        }
+    }
+
     async fn pool(&self) -> Result<Box<Pool>, Status> {
         match self.call(ControlRequest::Pool).await? {
             ControlReply::Pool(pool) => Ok(pool),
@@ -72,14 +80,11 @@ impl Control for Service {
         _: Request<proto::StatusRequest>,
     ) -> Result<Response<proto::StatusReply>, Status> {
         let pool = self.pool().await?;
-        let ControlReply::Shards(statuses) = self.call(ControlRequest::Shards).await? else {
-            return Err(unexpected());
-        };
+        let statuses = self.statuses().await?;
         let mut shards = Vec::with_capacity(self.shards.len());
         for (shard, status) in self.shards.iter().zip(&statuses) {
-            let work = shard.call(ControlRequest::UsefulWork).await.map_err(status::of_call)?;
-            let ControlReply::UsefulWork(permille) = work else { return Err(unexpected()) };
-            shards.push(shard_status(status, permille));
+            let local = local(shard).await?;
+            shards.push(shard_status(status, local.useful_work_permille));
         }
         let sum = |field: fn(&proto::ShardStatus) -> u64| shards.iter().map(field).sum();
         let health = if shards.iter().any(|shard| shard.stopped) { "stopped" } else { "ok" };
@@ -177,6 +182,58 @@ impl Control for Service {
         tokio::spawn(check.run());
         Ok(Response::new(ReceiverStream::new(stream)))
     }
+
+    type ChangesStream = ReceiverStream<Result<proto::ChangesReply, Status>>;
+
+    async fn changes(
+        &self,
+        request: Request<proto::ChangesRequest>,
+    ) -> Result<Response<Self::ChangesStream>, Status> {
+        // As in a walk: what changes meanwhile is the next stream's.
+        let stable = self.pool().await?.stable;
+        let (pages, stream) = mpsc::channel(1);
+        let shard = self.shards[0].clone();
+        tokio::spawn(changes::stream(shard, request.into_inner(), stable, pages));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    type InoPathStream = ReceiverStream<Result<proto::InoPathReply, Status>>;
+
+    async fn ino_path(
+        &self,
+        request: Request<proto::InoPathRequest>,
+    ) -> Result<Response<Self::InoPathStream>, Status> {
+        let proto::InoPathRequest { ino, all } = request.into_inner();
+        let ino = parse_ino(ino)?;
+        let (replies, stream) = mpsc::channel(1);
+        tokio::spawn(paths::send_paths(self.shards[0].clone(), ino, all, replies));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    type GetReferringEntriesStream =
+        ReceiverStream<Result<proto::GetReferringEntriesReply, Status>>;
+
+    async fn get_referring_entries(
+        &self,
+        request: Request<proto::GetReferringEntriesRequest>,
+    ) -> Result<Response<Self::GetReferringEntriesStream>, Status> {
+        let ino = parse_ino(request.into_inner().ino)?;
+        let (replies, stream) = mpsc::channel(1);
+        tokio::spawn(paths::send_entries(self.shards[0].clone(), ino, replies));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn counters(
+        &self,
+        request: Request<proto::CountersRequest>,
+    ) -> Result<Response<proto::CountersReply>, Status> {
+        let mut shards = Vec::with_capacity(self.shards.len());
+        for (shard, status) in self.shards.iter().zip(self.statuses().await?) {
+            shards.push((status, local(shard).await?));
+        }
+        let counters = counters::counters(&shards, &request.into_inner().prefix);
+        Ok(Response::new(proto::CountersReply { counters }))
+    }
 }
 
 /// Sends page after page until the walk ends, fails, or nobody listens.
@@ -199,9 +256,11 @@ async fn walk(
     }
 }
 
-/// An answer of another kind than the request's: `answer.rs` does not match `request.rs`.
-fn unexpected() -> Status {
-    status::of_call(CallError::Gone)
+async fn local(shard: &Caller) -> Result<Local, Status> {
+    match shard.call(ControlRequest::Local).await.map_err(status::of_call)? {
+        ControlReply::Local(local) => Ok(*local),
+        _ => Err(unexpected()),
+    }
 }
 
 fn shard_status(status: &ShardStatus, useful_work_permille: u32) -> proto::ShardStatus {
@@ -256,12 +315,14 @@ fn shard_status(status: &ShardStatus, useful_work_permille: u32) -> proto::Shard
 
 fn parse_target(target: Option<stat_request::Target>) -> Result<Target, Status> {
     match target {
-        Some(stat_request::Target::Ino(raw)) => InodeNo::from_raw(raw)
-            .map(Target::Ino)
-            .ok_or_else(|| status::invalid("inode 0 does not exist")),
+        Some(stat_request::Target::Ino(raw)) => parse_ino(raw).map(Target::Ino),
         Some(stat_request::Target::Path(path)) => parse_path(&path).map(Target::Path),
         None => Err(status::invalid("no path and no inode number")),
     }
+}
+
+fn parse_ino(raw: u64) -> Result<InodeNo, Status> {
+    InodeNo::from_raw(raw).ok_or_else(|| status::invalid("inode 0 does not exist"))
 }
 
 /// Repeated and trailing slashes and `.` mean nothing, as everywhere. `..` is refused rather than

@@ -33,6 +33,16 @@ pub(crate) fn invalid(text: &str) -> Status {
     with_errno(Code::InvalidArgument, EINVAL, text.into())
 }
 
+/// An answer of another kind than the request's: `answer.rs` does not match `request.rs`.
+pub(crate) fn unexpected() -> Status {
+    of_call(CallError::Gone)
+}
+
+/// What is asked for does not exist.
+pub(crate) fn missing(errno: i32, text: &str) -> Status {
+    with_errno(Code::NotFound, errno, text.into())
+}
+
 /// It cannot be done now.
 pub(crate) fn unavailable(errno: i32, text: String) -> Status {
     with_errno(Code::Unavailable, errno, text)

@@ -52,7 +52,7 @@ fn shard(entries: Vec<Position>, is_held: bool) -> cairn_control::Caller {
                     answer.send(Ok(ControlReply::Cut(Box::new(cut))));
                 }
                 ControlRequest::Snapshot(..) => answer.send(Ok(ControlReply::Held(is_held))),
-                ControlRequest::Shards | ControlRequest::UsefulWork => drop(answer),
+                _ => drop(answer),
             });
         }
     });

@@ -12,6 +12,7 @@ mod attr;
 pub mod auth;
 mod call_identity;
 mod context;
+mod counts;
 pub mod export;
 mod handle;
 mod limits;
@@ -25,4 +26,5 @@ mod server;
 mod status;
 pub mod wire;
 
+pub use counts::ProcedureCounts;
 pub use server::{NfsConfig, NfsServer};

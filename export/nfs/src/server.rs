@@ -15,6 +15,7 @@
 
 use crate::call_identity::CallIdentity;
 use crate::context::Context;
+use crate::counts::ProcedureCounts;
 use crate::export::Exports;
 use crate::handle::HandleSeal;
 use crate::limits::{IO_BYTES_MAX, READDIR_BYTES_MAX};
@@ -56,6 +57,7 @@ pub struct NfsServer<D: Doors> {
     exports: RefCell<Rc<Exports>>,
     port: u16,
     gate: Gate,
+    counts: Rc<ProcedureCounts>,
 }
 
 impl<D: Doors> NfsServer<D> {
@@ -64,7 +66,8 @@ impl<D: Doors> NfsServer<D> {
         let gate = shard.reactor().gate("nfs call");
         let NfsConfig { exports, port } = config;
         let exports = RefCell::new(Rc::new(exports));
-        Rc::new(NfsServer { shard, seal, exports, port, gate })
+        let counts = Rc::default();
+        Rc::new(NfsServer { shard, seal, exports, port, gate, counts })
     }
 
     /// From the next call on, also of clients that have mounted already. Calls that are under way
@@ -76,8 +79,17 @@ impl<D: Doors> NfsServer<D> {
     /// The handler of `cairn_net::server::serve_connection`.
     pub async fn answer(self: Rc<Self>, call: Call) -> Option<Encoder> {
         match Route::of(&call.header) {
-            Ok(Route::Nfs(procedure)) if changes_names_or_attributes(procedure) => {
-                self.answer_once(call, procedure).await
+            Ok(Route::Nfs(procedure)) => {
+                let began = self.shard.monotonic();
+                let counts = self.counts.clone();
+                let shard = self.shard.clone();
+                let answer = if changes_names_or_attributes(procedure) {
+                    self.answer_once(call, procedure).await
+                } else {
+                    Some(self.carry_out(&call, Route::Nfs(procedure), None).await)
+                };
+                counts.note(procedure, shard.monotonic().saturating_sub(began));
+                answer
             }
             Ok(route) => Some(self.carry_out(&call, route, None).await),
             Err(refusal) => Some(rpc::refuse(call.header.xid, refusal)),
@@ -103,6 +115,10 @@ impl<D: Doors> NfsServer<D> {
         };
         // What cannot be decoded is refused with a few bytes.
         bytes.map_or(0, |bytes| bytes.min(most) as usize)
+    }
+
+    pub fn counts(&self) -> &Rc<ProcedureCounts> {
+        &self.counts
     }
 
     /// Lets the calls that outlive their connections come to their end, and takes no new ones.

@@ -1,15 +1,22 @@
 //! The commands, one file each.
 
+mod changes;
 mod check;
+mod completions;
+mod counters;
 mod debug_populate;
 mod df;
 mod exports;
 mod format;
+mod get_referring_entries;
+mod ino_path;
+mod man;
 mod print;
 mod serve;
 mod stat;
 mod statfs;
 mod status;
+mod top;
 mod up;
 mod version;
 mod walk_inodes;
@@ -31,6 +38,13 @@ pub enum Command {
     Statfs(statfs::Statfs),
     Stat(stat::Stat),
     WalkInodes(walk_inodes::WalkInodes),
+    Changes(changes::Changes),
+    InoPath(ino_path::InoPath),
+    GetReferringEntries(get_referring_entries::GetReferringEntries),
+    Counters(counters::Counters),
+    Top(top::Top),
+    Completions(completions::Completions),
+    Man(man::Man),
     Version(version::Version),
     #[command(hide = true)]
     DebugPopulate(debug_populate::DebugPopulate),
@@ -51,6 +65,13 @@ impl Command {
             Command::Statfs(_) => "statfs",
             Command::Stat(_) => "stat",
             Command::WalkInodes(_) => "walk-inodes",
+            Command::Changes(_) => "changes",
+            Command::InoPath(_) => "ino-path",
+            Command::GetReferringEntries(_) => "get-referring-entries",
+            Command::Counters(_) => "counters",
+            Command::Top(_) => "top",
+            Command::Completions(_) => "completions",
+            Command::Man(_) => "man",
             Command::Version(_) => "version",
             Command::DebugPopulate(_) => "debug-populate",
         }
@@ -69,6 +90,13 @@ impl Command {
             Command::Statfs(statfs) => statfs.run(globals),
             Command::Stat(stat) => stat.run(globals),
             Command::WalkInodes(walk) => walk.run(globals),
+            Command::Changes(changes) => changes.run(globals),
+            Command::InoPath(path) => path.run(globals),
+            Command::GetReferringEntries(entries) => entries.run(globals),
+            Command::Counters(counters) => counters.run(globals),
+            Command::Top(top) => top.run(globals),
+            Command::Completions(completions) => completions.run(globals),
+            Command::Man(man) => man.run(globals),
             Command::Version(version) => version.run(globals),
             Command::DebugPopulate(populate) => populate.run(globals),
         }

@@ -3,12 +3,12 @@
 use super::up::Tuning;
 use crate::Globals;
 use crate::exit::{self, Error, Outcome};
+use crate::log::LogArgs;
 use cairn_daemon::{Config, Ready};
 use clap::Args;
 use serde::Serialize;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::PathBuf;
-use tracing_subscriber::EnvFilter;
 
 /// Serve a pool as a configuration file says
 #[derive(Args)]
@@ -41,11 +41,14 @@ pub struct Serve {
 
     #[command(flatten)]
     tuning: Tuning,
+
+    #[command(flatten)]
+    log: LogArgs,
 }
 
 impl Serve {
     pub fn run(&self, globals: &Globals) -> exit::Result {
-        log_to_stderr();
+        self.log.begin()?;
         let failed = |failure| Error::failure(self.config.display(), failure);
         let mut config = Config::from_file(&self.config).map_err(failed)?;
         self.tuning.apply(&mut config)?;
@@ -58,17 +61,6 @@ impl Serve {
         cairn_daemon::run(config, ready).map_err(|failure| Error::failure(place, failure))?;
         Ok(Outcome::Done)
     }
-}
-
-/// What the daemon has to say while it runs goes to stderr; `RUST_LOG` chooses.
-pub fn log_to_stderr() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
 }
 
 #[derive(Serialize)]

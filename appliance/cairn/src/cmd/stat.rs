@@ -55,6 +55,14 @@ pub fn parse_target(text: &OsStr) -> Result<Target, Error> {
     }
 }
 
+/// For clap: an inode by its number alone, or as ino:N.
+pub fn ino(text: &str) -> Result<u64, String> {
+    let digits = text.strip_prefix("ino:").unwrap_or(text);
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let number = is_number.then(|| digits.parse().ok()).flatten();
+    number.filter(|ino| *ino > 0).ok_or_else(|| "an inode is NUMBER or ino:NUMBER, from 1".into())
+}
+
 /// As `key_values`, but mode and times the way a person reads them.
 fn fields(reply: &StatReply) -> Result<Vec<(String, String)>, Error> {
     let mut fields = key_values(reply)?;
@@ -85,6 +93,14 @@ mod tests {
         assert_eq!(keys.join(" "), order);
         assert_eq!(fields[1].1, "0040755");
         assert_eq!(fields[13].1, "0.000000001");
+    }
+
+    #[test]
+    fn an_inode_is_a_number_from_1() {
+        assert_eq!((ino("7"), ino("ino:8")), (Ok(7), Ok(8)));
+        for bad in ["", "0", "ino:", "ino:0", "-1", "+1", "/a", "18446744073709551616"] {
+            assert!(ino(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::Globals;
 use crate::exit::{self, Error, Outcome};
 use crate::live::{self, with_daemon};
 use crate::output::{Output, Reader};
+use crate::top::bytes;
 use cairn_control::proto::{ShardStatus, StatusReply};
 use clap::Args;
 
@@ -89,20 +90,4 @@ fn shard_lines(shard: &ShardStatus) -> Vec<String> {
         shard.data_cache_hits,
         shard.data_blocks_read,
     )]
-}
-
-/// In the largest unit that leaves at least 10 of it, rounded down.
-fn bytes(count: u64) -> String {
-    let units = ["", "K", "M", "G", "T", "P", "E"];
-    let power = (1..units.len()).rev().find(|power| count >> (10 * power) >= 10).unwrap_or(0);
-    format!("{}{}", count >> (10 * power), units[power])
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn bytes_keep_two_digits() {
-        let shown = [0, 10239, 10240, 64 << 20, u64::MAX].map(super::bytes);
-        assert_eq!(shown, ["0", "10239", "10K", "64M", "15E"]);
-    }
 }

@@ -1,8 +1,9 @@
 //! `cairn up`: a daemon with an embedded pool, in the foreground.
 
-use super::serve::{announce, log_to_stderr};
+use super::serve::announce;
 use crate::Globals;
 use crate::exit::{self, Error, Outcome};
+use crate::log::LogArgs;
 use crate::pool_args::DIR_DEFAULT;
 use cairn_daemon::{
     Config, FirstUse, IdlePolicy, NFS_DEFAULT, NetLimits, Place, assert_listenable, parse_size,
@@ -41,6 +42,9 @@ pub struct Up {
 
     #[command(flatten)]
     tuning: Tuning,
+
+    #[command(flatten)]
+    log: LogArgs,
 }
 
 /// What tests turn, and machines that need it.
@@ -79,7 +83,7 @@ impl Tuning {
 
 impl Up {
     pub fn run(&self, globals: &Globals) -> exit::Result {
-        log_to_stderr();
+        self.log.begin()?;
         assert_listenable(&self.nfs).map_err(|why| Error::usage("--nfs", why))?;
         let mut config = Config {
             place: Place::Dir(self.dir.clone()),

@@ -29,7 +29,8 @@ impl SeqIndex {
     }
 }
 
-type Place = (Seq, u64);
+/// A place in an index; the number need not be an inode's.
+pub type Place = (Seq, u64);
 
 impl<D: Doors> Shard<D> {
     /// Up to `max` entries of `from..=to`, in order, none above the stable seq. Fewer than `max`
@@ -99,8 +100,9 @@ impl<D: Doors> Shard<D> {
                 .await?;
             found.extend(here);
         }
-        // What was read may not be durable yet where it is above stable, and that is clamped away;
-        // below it everything is.
+        // What was read is durable, since it is not above stable. What was not there may have left by a
+        // change that is not: a crash would bring it back below where the walk has got to.
+        self.settle(self.log.newest_ticket()).await?;
         found.sort_unstable();
         found.truncate(max);
         Ok(found)

@@ -14,6 +14,7 @@ mod parts;
 mod read;
 mod readdir;
 mod readlink;
+mod referring;
 mod remove;
 mod rename;
 mod setattr;
@@ -30,6 +31,7 @@ pub use lookup::{Found, Lookup, Parent};
 pub use read::{Data, Read};
 pub use readdir::{Dirent, Listing, Readdir};
 pub use readlink::{LinkText, Readlink};
+pub use referring::{NameAt, Named, Referring};
 pub use rename::{PeekEntry, Rename, Renamed};
 pub use setattr::Setattr;
 pub use unlink::{Rmdir, Unlink};
@@ -44,6 +46,7 @@ use crate::peer::{Answer, Ask, mismatch};
 use crate::shard::Shard;
 use cairn_base::door::Doors;
 use cairn_format::InodeNo;
+use cairn_format::item::Site;
 use std::rc::Rc;
 
 /// One operation.
@@ -132,6 +135,8 @@ operations! {
     Rename => Renamed,
     PeekEntry => Option<Entry>,
     Readdir => Listing,
+    Referring => Vec<Site>,
+    NameAt => Option<Named>,
     GetXattr => Vec<u8>,
     SetXattr => Attr,
     ListXattr => Vec<Vec<u8>>,

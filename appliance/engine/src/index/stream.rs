@@ -1,0 +1,224 @@
+//! The change stream: what was created, changed and deleted, as one list in seq order.
+//!
+//! It is made of three indexes. Two hold each inode's last change of any kind and of data; the third
+//! holds a note of each inode that is gone. So it is a stream of last changes, not a history: an
+//! inode that changed twice is met at the later place only. An inode's entries and the inode itself
+//! lie in one tablet and are read in one stretch, so what is said of a change is true of that change
+//! and not of a later one.
+//!
+//! Nothing above the stable seq is shown, and what in-flight changes hid is shown at neither place
+//! before they are durable: whoever goes on from the last change that was shown misses nothing,
+//! whatever a crash takes back.
+//!
+//! A creation is told where nothing has happened to the inode since, or, for a file, no data was
+//! written; else the inode shows up by its later change, and is new to whoever does not know its
+//! number, since numbers never return.
+
+use super::change::Place;
+use crate::error::FsError;
+use crate::peer::{Answer, Ask, mismatch};
+use crate::shard::Shard;
+use crate::tablet::Tablet;
+use crate::txn::{Stop, View};
+use cairn_base::door::Doors;
+use cairn_format::item::{DeletionHead, FileKind, InodeItem};
+use cairn_format::key::{Key, ParsedKey, RANGE_DATA_SEQ, RANGE_DELETION, RANGE_META_SEQ};
+use cairn_format::{InodeNo, Seq, ShardId, TabletId};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::rc::Rc;
+
+/// Changes of one stretch. Each may need a node that is not in memory, and each such node makes the
+/// stretch begin again.
+const STRETCH_MAX: usize = 256;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub seq: Seq,
+    pub ino: InodeNo,
+    pub kind: FileKind,
+    pub data_version: u64,
+    pub what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    Created,
+    /// Attributes, names or what a directory holds.
+    Metadata,
+    Data,
+    Deleted(Gone),
+}
+
+/// Where a deleted inode was named last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gone {
+    pub parent: u64,
+    pub name: Box<[u8]>,
+}
+
+impl Change {
+    fn place(&self) -> Place {
+        (self.seq, self.ino.raw())
+    }
+}
+
+impl<D: Doors> Shard<D> {
+    /// Changes of `from..=to`, in order, none above the stable seq; at most `max`. None at all means
+    /// that there are no more by now.
+    pub async fn changes(
+        self: &Rc<Self>,
+        from: Place,
+        to: Place,
+        max: usize,
+    ) -> Result<Vec<Change>, FsError> {
+        let stable = self.stable().await?;
+        let to = to.min((stable, u64::MAX));
+        let max = max.min(STRETCH_MAX);
+        if from > to || max == 0 {
+            return Ok(Vec::new());
+        }
+        let mut all = self.changes_here(from, to, max).await?;
+        for id in (0..self.core.pool.shards).map(ShardId).filter(|id| *id != self.core.id) {
+            match self.peers.ask(id, Ask::Changes { from, to, max }).await? {
+                Answer::Changes(more) => all.extend(more?),
+                other => mismatch(&other),
+            }
+        }
+        Ok(first(all, max))
+    }
+
+    pub(crate) async fn changes_here(
+        self: &Rc<Self>,
+        from: Place,
+        to: Place,
+        max: usize,
+    ) -> Result<Vec<Change>, FsError> {
+        let mut found: Vec<Change> = Vec::new();
+        let tablets: Vec<Rc<Tablet>> = self.core.tablets().cloned().collect();
+        for tablet in tablets {
+            // Deletions and changes of data are changes of any kind, too.
+            if tablet.newest_meta_seq.get() < from.0 {
+                continue;
+            }
+            found.extend(self.read_with(|view| changes_of(view, tablet.id, from, to, max)).await?);
+            found = first(found, max);
+        }
+        // As in `walk_here`: what was not there may have left by a change that is not durable yet.
+        self.settle(self.log.newest_ticket()).await?;
+        Ok(found)
+    }
+}
+
+fn first(mut changes: Vec<Change>, max: usize) -> Vec<Change> {
+    changes.sort_unstable_by_key(Change::place);
+    changes.truncate(max);
+    changes
+}
+
+fn changes_of(
+    view: &View<'_>,
+    tablet: TabletId,
+    from: Place,
+    to: Place,
+    max: usize,
+) -> Result<Vec<Change>, Stop> {
+    let mut places: BTreeMap<Place, Option<Change>> = BTreeMap::new();
+    let mut damage = None;
+    for range in [RANGE_META_SEQ, RANGE_DATA_SEQ, RANGE_DELETION] {
+        let begin = Key::seq_position(range, from.0, from.1);
+        let end = Key::seq_position(range, to.0, to.1).successor();
+        let mut count = 0;
+        view.scan(tablet, begin, end, |key, value| {
+            match key.parse() {
+                Some(ParsedKey::MetaSeq(seq, ino) | ParsedKey::DataSeq(seq, ino)) => {
+                    places.insert((seq, ino.raw()), None);
+                }
+                Some(ParsedKey::Deletion(seq, ino)) => match deletion(seq, ino, value) {
+                    Ok(change) => drop(places.insert((seq, ino.raw()), Some(change))),
+                    Err(bad) => damage = Some(bad),
+                },
+                _ => unreachable!("the range holds only this kind of key"),
+            }
+            count += 1;
+            if count == max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+    }
+    if let Some(damage) = damage {
+        return Err(view.damaged(tablet, damage));
+    }
+    let mut changes = Vec::with_capacity(places.len().min(max));
+    for ((seq, ino), deleted) in places.into_iter().take(max) {
+        changes.push(match deleted {
+            Some(change) => change,
+            None => {
+                let ino = InodeNo::from_raw(ino).expect("it came out of a key");
+                change(seq, ino, &view.inode(ino)?)
+            }
+        });
+    }
+    Ok(changes)
+}
+
+fn deletion(seq: Seq, ino: InodeNo, value: &[u8]) -> Result<Change, cairn_format::Damage> {
+    let (head, name, _) = DeletionHead::parse(value)?;
+    let gone = Gone { parent: head.last_parent.get(), name: name.into() };
+    Ok(Change {
+        seq,
+        ino,
+        kind: FileKind::parse(head.kind)?,
+        data_version: head.data_version.get(),
+        what: What::Deleted(gone),
+    })
+}
+
+/// What an inode's entry at `seq` tells of it.
+fn change(seq: Seq, ino: InodeNo, item: &InodeItem) -> Change {
+    let kind = item.file_kind();
+    let is_of_data = kind == FileKind::Regular && item.data_seq.get() == seq.0;
+    let is_untouched = item.ctime == item.crtime && item.meta_seq.get() == seq.0;
+    // A file has its first data_seq from its creation, and its first version from its first data.
+    let never_had_data = is_of_data && item.data_version.get() == 0;
+    let what = match is_of_data {
+        _ if is_untouched || never_had_data => What::Created,
+        true => What::Data,
+        false => What::Metadata,
+    };
+    Change { seq, ino, kind, data_version: item.data_version.get(), what }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zerocopy::FromZeros;
+
+    fn item(kind: FileKind, meta_seq: u64, data_seq: u64, ctime: i64, version: u64) -> InodeItem {
+        let mut item = InodeItem::new_zeroed();
+        item.kind = kind as u8;
+        item.meta_seq = meta_seq.into();
+        item.data_seq = data_seq.into();
+        item.crtime = 100.into();
+        item.ctime = ctime.into();
+        item.data_version = version.into();
+        item
+    }
+
+    fn what(item: &InodeItem, seq: u64) -> What {
+        change(Seq(seq), InodeNo::ROOT, item).what
+    }
+
+    #[test]
+    fn an_inode_is_created_until_something_else_happens_to_it() {
+        let (file, directory) = (FileKind::Regular, FileKind::Directory);
+        assert_eq!(what(&item(file, 5, 5, 100, 0), 5), What::Created);
+        assert_eq!(what(&item(directory, 5, 0, 100, 0), 5), What::Created);
+        assert_eq!(what(&item(directory, 6, 0, 101, 0), 6), What::Metadata);
+        let renamed = item(file, 6, 5, 101, 0);
+        assert_eq!((what(&renamed, 5), what(&renamed, 6)), (What::Created, What::Metadata));
+        let written = item(file, 7, 7, 101, 7);
+        assert_eq!(what(&written, 7), What::Data);
+        let written_and_renamed = item(file, 8, 7, 102, 7);
+        assert_eq!(what(&written_and_renamed, 7), What::Data);
+        assert_eq!(what(&written_and_renamed, 8), What::Metadata);
+    }
+}
