@@ -5,6 +5,9 @@
 //! copied there, and the rest is received straight into it. So a short call is copied once, and of a
 //! WRITE of a megabyte at most `STAGING_BYTES` are.
 //!
+//! A large record ends where its buffer ends. The payload of a WRITE is the last thing in its record,
+//! so one of whole blocks lies in whole blocks of the buffer, and can go to a device as it is.
+//!
 //! A receive into a record's buffer may run past the record, since buffers are whole blocks. What
 //! lies behind the end is moved back to staging; a direct receive is only begun where that fits.
 //!
@@ -22,7 +25,7 @@
 use crate::budget::{Budget, Opening};
 use crate::record::{Framing, RecordError, RecordLimits, Step};
 use cairn_base::door::{Link, LinkError};
-use cairn_base::{Arena, DmaBuf, DmaSlice};
+use cairn_base::{Arena, BLOCK_BYTES, DmaBuf, DmaSlice};
 use futures_util::future::{Either, select};
 use std::future::Future;
 use std::ops::Range;
@@ -31,6 +34,8 @@ use std::rc::Rc;
 
 /// About a hundred short calls. More would only be copied once more in front of a large WRITE.
 const STAGING_BYTES: usize = 16 << 10;
+/// From here on a record is put at the end of its buffer.
+const LARGE_BYTES: usize = 64 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InboxError {
@@ -61,6 +66,8 @@ pub struct Inbox<'a, L, F, S> {
 
 struct Assembly<'a> {
     buf: DmaBuf,
+    /// Where the record begins, and where the next byte goes.
+    start: usize,
     filled: usize,
     opening: Opening<'a>,
 }
@@ -151,9 +158,9 @@ impl<'a, L: Link, F: Fn() -> S, S: Future<Output = ()>> Inbox<'a, L, F, S> {
                     assembly.filled += bytes;
                 }
                 Step::End => {
-                    let Assembly { buf, filled, .. } =
+                    let Assembly { buf, start, filled, .. } =
                         self.assembly.take().expect("its mark came first");
-                    return Ok(Some(DmaSlice::of(&Rc::new(buf), 0..filled)));
+                    return Ok(Some(DmaSlice::of(&Rc::new(buf), start..filled)));
                 }
             }
             self.staged.start += used;
@@ -168,7 +175,7 @@ impl<'a, L: Link, F: Fn() -> S, S: Future<Output = ()>> Inbox<'a, L, F, S> {
     }
 
     async fn fill(&mut self, assembly: Assembly<'a>) -> Result<usize, LinkError> {
-        let Assembly { buf, filled, opening } = assembly;
+        let Assembly { buf, start, filled, opening } = assembly;
         let (buf, received) = self.link.recv(buf, filled).await;
         let received = received?;
         let placed = received.min(self.framing.fragment_left());
@@ -177,7 +184,7 @@ impl<'a, L: Link, F: Fn() -> S, S: Future<Output = ()>> Inbox<'a, L, F, S> {
         staging[..behind.len()].copy_from_slice(behind);
         self.staged = 0..behind.len();
         self.framing.placed(placed);
-        self.assembly = Some(Assembly { buf, filled: filled + placed, opening });
+        self.assembly = Some(Assembly { buf, start, filled: filled + placed, opening });
         Ok(received)
     }
 
@@ -208,15 +215,18 @@ fn make_room<'a>(
 ) {
     let bytes = match assembly {
         None => record_bytes,
-        Some(Assembly { buf, .. }) if buf.len() >= record_bytes => return,
+        Some(Assembly { buf, start, .. }) if buf.len() - *start >= record_bytes => return,
         Some(_) if last => record_bytes,
         Some(_) => room.limits.record_bytes_max,
     };
-    let (opening, arena) = room.budget.open(bytes, room.arena);
-    let mut buf = arena.alloc(bytes);
-    let filled = assembly.take().map_or(0, |before| {
-        buf[..before.filled].copy_from_slice(&before.buf[..before.filled]);
-        before.filled
+    let to_the_end = last && record_bytes >= LARGE_BYTES;
+    let start = if to_the_end { bytes.next_multiple_of(BLOCK_BYTES) - bytes } else { 0 };
+    let (opening, arena) = room.budget.open(start + bytes, room.arena);
+    let mut buf = arena.alloc(start + bytes);
+    let filled = assembly.take().map_or(start, |before| {
+        let record = &before.buf[before.start..before.filled];
+        buf[start..start + record.len()].copy_from_slice(record);
+        start + record.len()
     });
-    *assembly = Some(Assembly { buf, filled, opening });
+    *assembly = Some(Assembly { buf, start, filled, opening });
 }

@@ -32,13 +32,14 @@ use crate::record::RecordLimits;
 use crate::rpc::{self, CallHeader, RpcError};
 use crate::xdr::{Decoder, Encoder};
 use cairn_base::door::{Link, LinkError};
-use cairn_base::{Arena, DmaSlice, Nanos};
+use cairn_base::{Arena, DmaBuf, DmaSlice, Nanos};
 use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::pin::pin;
 use std::task::Poll;
 
@@ -75,14 +76,29 @@ impl ConnectionLimits {
 pub struct Call {
     pub header: CallHeader,
     pub peer: SocketAddr,
-    record: DmaSlice,
+    /// Absent when it was given away.
+    record: Option<DmaSlice>,
     args_at: usize,
 }
 
 impl Call {
     /// The arguments, from their first byte.
     pub fn args(&self) -> Decoder<'_> {
-        Decoder::new(&self.record[self.args_at..])
+        Decoder::new(self.record.as_ref().map_or(&[], |record| &record[self.args_at..]))
+    }
+
+    /// Gives a part of the arguments away as a buffer of its own, without a copy, and with it all of
+    /// the arguments; `None`, and they stay, where that cannot be (`DmaSlice::into_blocks`). The part
+    /// counts from their first byte.
+    pub fn give_args(&mut self, part: Range<usize>) -> Option<DmaBuf> {
+        let part = part.start + self.args_at..part.end + self.args_at;
+        match self.record.take()?.into_blocks(part) {
+            Ok(buf) => Some(buf),
+            Err(record) => {
+                self.record = Some(record);
+                None
+            }
+        }
     }
 }
 
@@ -129,7 +145,7 @@ where
             match rpc::decode_call(&record) {
                 Ok((header, args)) => {
                     let args_at = record.len() - args.remaining();
-                    let call = Call { header, peer: link.peer(), record, args_at };
+                    let call = Call { header, peer: link.peer(), record: Some(record), args_at };
                     let (payload_max, answer) = handler(call);
                     ticket.now_weighs(ticket.bytes + payload_max);
                     let mut answer = Box::pin(answer);

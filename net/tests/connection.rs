@@ -541,3 +541,40 @@ fn a_call_counts_for_what_it_may_answer_before_it_has_answered() {
     assert_eq!(run(served), Ok(()));
     assert_eq!((taken.get(), link.answers().len()), (9, 9));
 }
+
+#[test]
+fn the_blocks_at_the_end_of_a_large_call_are_given_away_without_a_copy() {
+    for (blocks, front, piece, is_given) in [
+        (60, 1, 1000, true),    // most of its buffer
+        (256, 4, 70_000, true), // a megabyte
+        (17, 4, 1000, false),   // would keep several times as much memory
+        (1, 4, 1000, false),
+    ] {
+        let mut args = vec![7; front * 4];
+        args.extend((0..blocks * 4096).map(|at| (at / 64 % 251) as u8));
+        let mut stream = record(&call_bytes(1, 0, &args));
+        stream.extend(record(&call_bytes(2, 0, b"next")));
+        let link = Script::new(&stream, piece);
+        let arena = Arena::new(8 << 20, cairn_base::dma_buf::HugePages::Never).0;
+        let seen = Cell::new(0);
+        let served = serve_connection(&link, &arena, ConnectionLimits::DEFAULT, |mut call| {
+            if call.header.xid == Xid(1) {
+                let given = call.give_args(front * 4..args.len());
+                assert_eq!(given.is_some(), is_given, "{blocks} blocks");
+                match given {
+                    Some(buf) => {
+                        assert!(buf[..] == args[front * 4..]);
+                        assert_eq!(call.args().remaining(), 0);
+                    }
+                    None => assert_eq!(call.args().remaining(), args.len()),
+                }
+            } else {
+                assert_eq!(call.args().remaining(), 4);
+            }
+            seen.set(seen.get() + 1);
+            async { None }
+        });
+        run(served).expect("a good stream");
+        assert_eq!(seen.get(), 2);
+    }
+}

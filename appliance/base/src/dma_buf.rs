@@ -166,7 +166,7 @@ impl Arena {
         let start = NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout));
         self.pool.heap_bytes.fetch_add(len as u64, Ordering::Relaxed);
         self.pool.heap_allocs.fetch_add(1, Ordering::Relaxed);
-        DmaBuf { start, len, home: Home::Heap { bytes: len }, pool: self.pool.clone() }
+        DmaBuf { start, len, home: Home::Heap { start, bytes: len }, pool: self.pool.clone() }
     }
 }
 
@@ -230,7 +230,7 @@ pub struct DmaBuf {
 
 enum Home {
     Chunk { class: usize, block: usize },
-    Heap { bytes: usize },
+    Heap { start: NonNull<u8>, bytes: usize },
 }
 
 // SAFETY: a `DmaBuf` is the only way to its bytes (module head), and the pool it returns to is
@@ -243,6 +243,24 @@ impl DmaBuf {
         assert!(bytes.is_multiple_of(BLOCK_BYTES), "a buffer holds whole blocks");
         assert!(bytes <= self.len, "truncation does not grow");
         self.len = bytes;
+    }
+
+    /// Makes it begin so much later, in whole blocks. What is passed over comes back only with a new
+    /// allocation.
+    pub fn skip(&mut self, bytes: usize) {
+        assert!(bytes.is_multiple_of(BLOCK_BYTES), "a buffer holds whole blocks");
+        assert!(bytes <= self.len, "what is passed over lies in the buffer");
+        // SAFETY: `start` leads to at least `len` bytes of one allocation, and `bytes` is not more.
+        self.start = unsafe { self.start.add(bytes) };
+        self.len -= bytes;
+    }
+
+    /// Bytes of memory that it keeps, seen or not.
+    pub fn held_bytes(&self) -> usize {
+        match self.home {
+            Home::Chunk { class, .. } => CLASS_BYTES[class],
+            Home::Heap { bytes, .. } => bytes,
+        }
     }
 }
 
@@ -270,11 +288,11 @@ impl Drop for DmaBuf {
                 let lost = self.pool.free[class].push(block).is_err();
                 assert!(!lost, "a free list has room for every chunk of its class");
             }
-            Home::Heap { bytes } => {
+            Home::Heap { start, bytes } => {
                 self.pool.heap_bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
                 // SAFETY: `heap_buf` allocated it with this very layout, and this is its only
                 // owner's end.
-                unsafe { dealloc(self.start.as_ptr(), heap_layout(bytes)) };
+                unsafe { dealloc(start.as_ptr(), heap_layout(bytes)) };
             }
         }
     }
@@ -310,6 +328,29 @@ impl DmaSlice {
     pub fn slice(&self, range: Range<usize>) -> DmaSlice {
         assert!(range.start <= range.end && range.end <= self.len, "a slice lies in its slice");
         DmaSlice { buf: self.buf.clone(), start: self.start + range.start, len: range.len() }
+    }
+}
+
+impl DmaSlice {
+    /// A part of it as a buffer of its own, without a copy: when nobody else has any of the buffer, the
+    /// part is whole blocks of it, and most of what it keeps. Otherwise the slice comes back.
+    pub fn into_blocks(self, part: Range<usize>) -> Result<DmaBuf, DmaSlice> {
+        let DmaSlice { buf, start, len } = self;
+        assert!(part.start <= part.end && part.end <= len, "a part lies in its slice");
+        let bytes = part.end - part.start;
+        let at = start + part.start;
+        let fits = at.is_multiple_of(BLOCK_BYTES)
+            && bytes.is_multiple_of(BLOCK_BYTES)
+            && bytes >= buf.held_bytes() / 4 * 3;
+        match Rc::try_unwrap(buf) {
+            Ok(mut buf) if fits => {
+                buf.skip(at);
+                buf.truncate(bytes);
+                Ok(buf)
+            }
+            Ok(buf) => Err(DmaSlice { buf: Rc::new(buf), start, len }),
+            Err(buf) => Err(DmaSlice { buf, start, len }),
+        }
     }
 }
 
@@ -434,5 +475,39 @@ mod tests {
         let mut buf = arena.alloc(1 << 20);
         buf.fill(7);
         assert_eq!(arena.usage().heap_allocs, 0);
+    }
+
+    #[test]
+    fn a_part_in_whole_blocks_becomes_a_buffer_when_nobody_else_has_any_of_it() {
+        let arena = mapped(4 << 20);
+        let make = |bytes: usize| {
+            let mut buf = arena.alloc(bytes);
+            buf.iter_mut().enumerate().for_each(|(at, byte)| *byte = (at / BLOCK_BYTES) as u8);
+            DmaSlice::whole(buf)
+        };
+        let first = make(256 << 10).as_ptr();
+        let taken = make(256 << 10).into_blocks(4 * BLOCK_BYTES..64 * BLOCK_BYTES);
+        let taken = taken.expect("most of it");
+        assert_eq!(
+            (taken.len(), taken[0], taken.as_ptr()),
+            (60 * BLOCK_BYTES, 4, first.wrapping_add(4 * BLOCK_BYTES))
+        );
+        drop(taken);
+        // Its memory went back whole.
+        assert_eq!(make(256 << 10).as_ptr(), first);
+
+        let shared = make(256 << 10);
+        let other = shared.clone();
+        let back = shared.into_blocks(0..64 * BLOCK_BYTES).expect_err("another has it");
+        assert_eq!(back.len(), 256 << 10);
+        drop(other);
+        let back = back.into_blocks(1..64 * BLOCK_BYTES - 4095).expect_err("not at a block");
+        let back = back.into_blocks(0..100).expect_err("not whole blocks");
+        let back = back.into_blocks(0..BLOCK_BYTES).expect_err("it would keep 64 times as much");
+        assert_eq!(back.into_blocks(0..64 * BLOCK_BYTES).expect("all of it").len(), 256 << 10);
+        // The heap's memory goes back by where it began.
+        let mut heap = Arena::heap().alloc(16 << 10);
+        heap.skip(BLOCK_BYTES);
+        assert_eq!(heap.len(), 12 << 10);
     }
 }

@@ -85,6 +85,8 @@ impl<D: Doors> NfsServer<D> {
                 let shard = self.shard.clone();
                 let answer = if changes_names_or_attributes(procedure) {
                     self.answer_once(call, procedure).await
+                } else if procedure == Procedure::Write {
+                    Some(self.write(call).await)
                 } else {
                     Some(self.carry_out(&call, Route::Nfs(procedure), None).await)
                 };
@@ -165,6 +167,16 @@ impl<D: Doors> NfsServer<D> {
             args: &words.flat_map(u32::to_be_bytes).collect::<Vec<u8>>(),
         };
         identity.key(&self.shard.handle_key())
+    }
+
+    async fn write(&self, mut call: Call) -> Encoder {
+        let Some(writing) = proc::Writing::taken(&mut call) else {
+            return self.carry_out(&call, Route::Nfs(Procedure::Write), None).await;
+        };
+        let mut to = rpc::success(call.header.xid);
+        let context = Context { server: self, call: &call, exports: self.exports(), once: None };
+        proc::write(&context, writing, &mut to).await;
+        to
     }
 
     async fn carry_out(&self, call: &Call, route: Route, once: Option<CallKey>) -> Encoder {
@@ -256,7 +268,10 @@ async fn nfs<D: Doors>(
         Procedure::Access => proc::access(context, decode(args)?, to).await,
         Procedure::Readlink => proc::readlink(context, decode(args)?, to).await,
         Procedure::Read => proc::read(context, decode(args)?, to).await,
-        Procedure::Write => proc::write(context, decode(args)?, to).await,
+        Procedure::Write => {
+            let writing = proc::Writing::copied(&decode(args)?, context.shard().arena());
+            proc::write(context, writing, to).await;
+        }
         Procedure::Create => proc::create(context, decode(args)?, to).await,
         Procedure::Mkdir => proc::mkdir(context, decode(args)?, to).await,
         Procedure::Symlink => proc::symlink(context, decode(args)?, to).await,

@@ -191,9 +191,10 @@ impl Buffered {
         }
     }
 
-    /// Pages of `range` that hold a write older than `stop`.
-    pub fn count(&self, range: &Range<u64>, stop: u64) -> usize {
-        self.pages.range(range.clone()).filter(|(_, page)| page.since < stop).count()
+    /// Pages of `range` that hold a write older than `stop`, as far as `most` of them.
+    pub fn count(&self, range: &Range<u64>, stop: u64, most: usize) -> usize {
+        let due = self.pages.range(range.clone()).filter(|(_, page)| page.since < stop);
+        due.take(most).count()
     }
 
     /// The present content of those pages, at most `most` of them.
@@ -352,8 +353,8 @@ mod tests {
             state.pages(ALL).map(|(block, data)| (block, data[0])).collect::<Vec<_>>(),
             [(1, 2)]
         );
-        assert_eq!(state.count(&ALL, stop), 0, "what was asked for is placed");
-        assert_eq!(state.count(&ALL, state.versions_end()), 1);
+        assert_eq!(state.count(&ALL, stop, 9), 0, "what was asked for is placed");
+        assert_eq!(state.count(&ALL, state.versions_end(), 9), 1);
     }
 
     #[test]
@@ -361,7 +362,7 @@ mod tests {
         let mut state = written(0..1);
         let stop = state.versions_end();
         state.put(0, page(2));
-        assert_eq!(state.count(&ALL, stop), 1);
+        assert_eq!(state.count(&ALL, stop, 9), 1);
     }
 
     #[test]

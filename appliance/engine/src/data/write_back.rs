@@ -106,7 +106,7 @@ impl<D: Doors> Shard<D> {
             if now != losses {
                 return Err(failed.unwrap_or(FsError::Stopped));
             }
-            let left = job.count();
+            let left = job.count(INLINE_PAGES_MAX + 1);
             if left == 0 {
                 break;
             }
@@ -163,7 +163,7 @@ impl<D: Doors> Shard<D> {
     }
 
     async fn place_on_device(self: &Rc<Self>, job: &Job<'_>) -> Result<(), FsError> {
-        let most = job.count().min(ROUND_BLOCKS);
+        let most = job.count(ROUND_BLOCKS);
         if most == 0 {
             return Ok(());
         }
@@ -283,8 +283,9 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn count(&self) -> usize {
-        self.overlay.read(|state| state.count(&self.blocks, self.stop))
+    /// Pages that are left, as far as `most` of them.
+    fn count(&self, most: usize) -> usize {
+        self.overlay.read(|state| state.count(&self.blocks, self.stop, most))
     }
 
     /// The inode to link to. Without one nothing buffered is wanted any more.

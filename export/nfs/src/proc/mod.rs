@@ -45,4 +45,4 @@ pub use rename::rename;
 pub use rmdir::rmdir;
 pub use setattr::setattr;
 pub use symlink::symlink;
-pub use write::write;
+pub use write::{Writing, write};
