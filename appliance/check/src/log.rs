@@ -39,13 +39,13 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub fn records<'a>(&'a self, fsid_head: u64) -> impl Iterator<Item = Record<'a>> + 'a {
-        let batch = Batch::parse(&self.bytes, fsid_head).ok();
+    pub fn records<'a>(&'a self, log_tag: u64) -> impl Iterator<Item = Record<'a>> + 'a {
+        let batch = Batch::parse(&self.bytes, log_tag).ok();
         batch.into_iter().flat_map(|batch| batch.records()).map_while(Result::ok)
     }
 
-    pub fn batch(&self, fsid_head: u64) -> Option<Batch<'_>> {
-        Batch::parse(&self.bytes, fsid_head).ok()
+    pub fn batch(&self, log_tag: u64) -> Option<Batch<'_>> {
+        Batch::parse(&self.bytes, log_tag).ok()
     }
 }
 
@@ -66,10 +66,10 @@ impl Log {
     }
 
     /// The newest root generations that a trim of this log relied on.
-    pub fn trims(&self, fsid_head: u64) -> BTreeMap<TabletId, RootGeneration> {
+    pub fn trims(&self, log_tag: u64) -> BTreeMap<TabletId, RootGeneration> {
         let mut newest = BTreeMap::new();
         for link in &self.chain {
-            for record in link.records(fsid_head) {
+            for record in link.records(log_tag) {
                 if let Record::Trim(trim) = record {
                     newest.extend(trim.roots());
                 }
@@ -85,7 +85,7 @@ pub(crate) async fn load<K: Disk>(
     area: &LogArea,
     findings: &Findings,
 ) -> Log {
-    let scan = Scan { disk, area, fsid_head: superblock.fsid_head(), findings };
+    let scan = Scan { disk, area, log_tag: superblock.log_tag(), findings };
     let seen = scan.batches().await;
     let mut log = Log {
         node: area.node.get(),
@@ -131,7 +131,7 @@ pub(crate) async fn load<K: Disk>(
 /// Records are checked once, here; later walks only take what is sound.
 fn check_records<K: Disk>(log: &Log, scan: &Scan<'_, K>) {
     for link in &log.chain {
-        let Some(batch) = link.batch(scan.fsid_head) else { continue };
+        let Some(batch) = link.batch(scan.log_tag) else { continue };
         for record in batch.records() {
             let damage = match record {
                 Ok(Record::Edits(record)) => record.sections().find_map(Result::err),
@@ -149,7 +149,7 @@ fn check_records<K: Disk>(log: &Log, scan: &Scan<'_, K>) {
 struct Scan<'a, K> {
     disk: &'a K,
     area: &'a LogArea,
-    fsid_head: u64,
+    log_tag: u64,
     findings: &'a Findings,
 }
 
@@ -215,7 +215,7 @@ impl<K: Disk> Scan<'_, K> {
             longer = media::read_all(self.disk, run).await.ok()?;
             &longer
         };
-        let batch = Batch::parse(bytes, self.fsid_head).ok()?;
+        let batch = Batch::parse(bytes, self.log_tag).ok()?;
         let header = batch.header();
         let seen = Seen {
             blocks,
@@ -228,7 +228,7 @@ impl<K: Disk> Scan<'_, K> {
     }
 
     fn belongs(&self, header: &BatchHeader, slot: u64) -> bool {
-        header.fsid_head.get() == self.fsid_head
+        header.log_tag.get() == self.log_tag
             && header.node == self.area.node
             && header.shard == self.area.shard
             && header.epoch == self.area.epoch

@@ -406,9 +406,9 @@ pub async fn pool_roots<K: Disk>(disk: &K, mut each: impl FnMut(Value)) -> Resul
 /// Every batch that an open would replay.
 pub async fn pool_logs<K: Disk>(disk: &K, mut each: impl FnMut(Value)) -> Result<(), CheckError> {
     let pool = Pool::load(disk, &Findings::new(0), &mut |_| {}).await?;
-    let fsid_head = pool.superblock.fsid_head();
+    let log_tag = pool.superblock.log_tag();
     for log in &pool.logs {
-        let batches = log.chain.iter().filter_map(|link| link.batch(fsid_head));
+        let batches = log.chain.iter().filter_map(|link| link.batch(log_tag));
         batches.flat_map(|found| batch(&found)).for_each(&mut each);
     }
     Ok(())

@@ -106,9 +106,9 @@ fn sections<'a>(
     superblock: &Superblock,
     log: &'a Log,
 ) -> impl Iterator<Item = (u64, Section<'a>)> + 'a {
-    let fsid_head = superblock.fsid_head();
+    let log_tag = superblock.log_tag();
     log.chain.iter().flat_map(move |link| {
-        let records = link.records(fsid_head).filter_map(|record| match record {
+        let records = link.records(log_tag).filter_map(|record| match record {
             Record::Edits(record) => Some(record),
             Record::Trim(_) => None,
         });
@@ -175,7 +175,7 @@ fn choose_root(
 
 /// A root block that was on its device when the log was trimmed must be there still.
 fn check_trims(superblock: &Superblock, log: &Log, states: &[TabletState], findings: &Findings) {
-    for (id, generation) in log.trims(superblock.fsid_head()) {
+    for (id, generation) in log.trims(superblock.log_tag()) {
         let Some(state) = states.get(usize::from(id.0)) else {
             let detail = format!("a trim names tablet {id}, which does not exist");
             findings.note("log", log.object(None), detail);

@@ -104,7 +104,9 @@ pub fn format_failure(error: &FormatFailed) -> Failure {
         FormatFailed::Refused(refused) => {
             let errno = match refused {
                 FormatError::TooSmall { .. } => Errno::ENOSPC,
-                FormatError::Tablets { .. } | FormatError::Devices { .. } => Errno::EINVAL,
+                FormatError::Tablets { .. }
+                | FormatError::Log { .. }
+                | FormatError::Devices { .. } => Errno::EINVAL,
             };
             Failure::new(errno, refused.to_string())
         }

@@ -158,8 +158,17 @@ fn try_run(plan: ShardPlan) -> Result<(), Failure> {
         let _ = plan.news.send(News::Serving);
     }
 
+    let mut is_told = false;
     while !shutdown.is_asked() {
         shard_loop.round(&lane);
+        if let Some(reason) = shard.failure().filter(|_| !is_told) {
+            is_told = true;
+            tracing::error!(
+                "shard {} takes no more changes: {reason}; look at the device, then start again: \
+                 nothing acknowledged is lost (EIO)",
+                shard.id().0
+            );
+        }
     }
     let closing = lane.frontend.borrow().as_ref().map(Frontend::close);
     if let Some(closing) = closing {

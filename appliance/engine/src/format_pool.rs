@@ -52,6 +52,11 @@ pub enum FormatError {
     Tablets {
         asked: u16,
     },
+    /// More tablets than the write log can serve beside operations.
+    Log {
+        tablets: u16,
+        most: u64,
+    },
     Devices {
         given: usize,
     },
@@ -68,6 +73,10 @@ impl std::fmt::Display for FormatError {
             FormatError::Tablets { asked } => {
                 write!(f, "{asked} tablets asked for, 2 to 4096 are possible")
             }
+            FormatError::Log { tablets, most } => write!(
+                f,
+                "{tablets} tablets asked for; the write log of a device this small serves at most {most}"
+            ),
             FormatError::Devices { given } => {
                 write!(
                     f,
@@ -110,6 +119,10 @@ impl std::fmt::Display for FormatFailed {
 
 impl std::error::Error for FormatFailed {}
 
+/// A log keeps two blocks of itself for each tablet's root records (`log/write_log.rs`), and may be the
+/// only one of a pool that is opened with one shard. Most of it is to be for operations.
+const LOG_BLOCKS_PER_TABLET: u64 = 8;
+
 /// Zones are a 4096th of their device, within 1 MiB and 1 GiB.
 fn zone_blocks(device_blocks: u64) -> u64 {
     const MIB: u64 = (1 << 20) / BLOCK_BYTES as u64;
@@ -149,6 +162,10 @@ fn plan<K: Disk>(
 ) -> Result<Box<Superblock>, FormatError> {
     if !(2..=4096).contains(&options.tablets) {
         return Err(FormatError::Tablets { asked: options.tablets });
+    }
+    let most = options.log_blocks / LOG_BLOCKS_PER_TABLET;
+    if u64::from(options.tablets) > most {
+        return Err(FormatError::Log { tablets: options.tablets, most });
     }
     let roles: &[u8] = match disk.device_count() {
         1 => &[ROLE_MIXED],

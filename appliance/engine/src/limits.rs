@@ -97,3 +97,6 @@ pub const ANSWER_AGE_MAX: cairn_base::Nanos = cairn_base::Nanos::from_secs(120);
 
 /// Requests a shard may have open at one peer.
 pub const PEER_OPEN_MAX: usize = 128;
+/// Of these, those for what makes room. A shard looks for one zone at a time, and gives zones back for
+/// each peer that looks for one.
+pub const PEER_OPEN_KEPT: usize = 8;

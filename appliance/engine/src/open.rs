@@ -237,7 +237,7 @@ pub async fn read_pool<K: Disk>(disk: &K) -> Result<PoolImage, OpenError> {
     let mut in_logs = 0;
     let mut logs: Vec<LogImage> = Vec::new();
     for area in superblock.log_table().iter().filter(|area| area.state == LOG_IN_USE) {
-        let log = read_log(disk, area, superblock.fsid_head()).await?;
+        let log = read_log(disk, area, superblock.log_tag()).await?;
         in_logs += area.blocks.get();
         seq_floor = seq_floor.max(log.ceiling);
         logs.push(log);
@@ -429,7 +429,7 @@ impl<D: Doors> Shard<D> {
             node: NodeId(0),
             shard: seed.id,
             epoch: seed.pool.epoch,
-            fsid_head: seed.pool.fsid_head(),
+            log_tag: seed.pool.log_tag(),
             seq_floor: seed.seq_floor,
             tablets: tablets.len(),
         };
@@ -512,7 +512,7 @@ impl<D: Doors> Shard<D> {
         let settled = self.settle(self.log.newest_ticket()).await;
         self.log.close();
         // Whoever still waits (a clean-up that the next open does as well) is told.
-        self.log.fail();
+        self.log.fail(FsError::Stopped);
         self.gate.close().await;
         written.and(settled)
     }

@@ -5,6 +5,7 @@
 
 use crate::error::FsError;
 use crate::index::Change;
+use crate::limits::{PEER_OPEN_KEPT, PEER_OPEN_MAX};
 use crate::once::CallKey;
 use crate::op::{Reply, Request};
 use crate::shard::Shard;
@@ -39,6 +40,10 @@ pub enum Ask {
         changes: Vec<PartChange>,
     },
     /// The operation will not be: let go.
+    /// Second phase: the coordinator stopped while it committed, and nobody knows.
+    Doubt {
+        op: OpId,
+    },
     Abandon {
         op: OpId,
     },
@@ -106,12 +111,12 @@ pub struct Peers {
 
 /// Ports for all shards of one daemon.
 pub fn ports(shards: usize) -> Vec<Port<Mail>> {
-    Post::<Ask, Answer>::mesh(shards, crate::limits::PEER_OPEN_MAX)
+    Post::<Ask, Answer>::mesh(shards, PEER_OPEN_MAX)
 }
 
 impl Peers {
     pub fn new(port: Port<Mail>) -> Peers {
-        Peers { post: Post::new(port, crate::limits::PEER_OPEN_MAX) }
+        Peers { post: Post::new(port, PEER_OPEN_MAX, PEER_OPEN_KEPT) }
     }
 
     pub fn port(&self) -> &Port<Mail> {
@@ -120,6 +125,11 @@ impl Peers {
 
     pub fn open(&self, to: ShardId) -> Result<Slot<Ask, Answer>, FsError> {
         self.post.open(usize::from(to.0)).map_err(|_| FsError::Busy)
+    }
+
+    /// For what makes room: operations that hold slots wait for it.
+    pub fn open_kept(&self, to: ShardId) -> Result<Slot<Ask, Answer>, FsError> {
+        self.post.open_kept(usize::from(to.0)).map_err(|_| FsError::Busy)
     }
 
     pub async fn ask(&self, to: ShardId, ask: Ask) -> Result<Answer, FsError> {
@@ -170,6 +180,7 @@ impl<D: Doors> Shard<D> {
             Ask::Prepare { .. } => Answer::Fact(Err(stopped)),
             Ask::Apply { .. }
             | Ask::Abandon { .. }
+            | Ask::Doubt { .. }
             | Ask::Forget { .. }
             | Ask::LockRenames { .. }
             | Ask::UnlockRenames { .. }
@@ -197,6 +208,10 @@ impl<D: Doors> Shard<D> {
                 self.release(op);
                 Answer::Done(Ok(()))
             }
+            Ask::Doubt { op } => {
+                self.core.locks.doubt(op);
+                Answer::Done(Ok(()))
+            }
             Ask::Forget { op, tablets } => Answer::Done(self.forget(op, &tablets).await),
             Ask::LockRenames { op } => {
                 let guard = self.rename_lock.acquire(1).await;
@@ -212,7 +227,7 @@ impl<D: Doors> Shard<D> {
                 Answer::Zone(self.hand_out_zone(tablet, purpose).await)
             }
             Ask::ReturnZones => Answer::Zone(self.return_zones().await),
-            Ask::Stable(seen) => Answer::Stable(self.log.stable(seen)),
+            Ask::Stable(seen) => Answer::Stable(self.stable_here(seen).await),
             Ask::Walk { range, from, to, max } => {
                 Answer::Walk(self.walk_here(range, from, to, max).await)
             }

@@ -74,8 +74,8 @@ impl Pool {
         }
     }
 
-    pub fn fsid_head(&self) -> u64 {
-        cairn_format::superblock::fsid_head(&self.fsid)
+    pub fn log_tag(&self) -> u64 {
+        cairn_format::superblock::log_tag(&self.handle_key)
     }
 
     pub fn blocks(&self) -> u64 {

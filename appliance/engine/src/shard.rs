@@ -134,6 +134,8 @@ pub struct Shard<D: Doors> {
     pub(crate) zone_turn: Semaphore,
     pub(crate) across_counter: Cell<u64>,
     /// The pool's one rename lock; used on the shard of tablet 1.
+    /// Whose turn it is here to ask for the pool's lock for moves of directories.
+    pub(crate) rename_turn: Semaphore,
     pub(crate) rename_lock: Semaphore,
     pub(crate) rename_held: RefCell<BTreeMap<OpId, cairn_reactor::Guard>>,
     /// Permits of operations this shard takes part in, from prepare to apply.
@@ -180,6 +182,7 @@ impl<D: Doors> Shard<D> {
             fold_waits: Cell::new(false),
             zone_turn: Semaphore::new(1),
             across_counter: Cell::new(1),
+            rename_turn: Semaphore::new(1),
             rename_lock: Semaphore::new(1),
             rename_held: RefCell::default(),
             parts: RefCell::default(),
@@ -222,6 +225,11 @@ impl<D: Doors> Shard<D> {
 
     pub fn arena(&self) -> &Arena {
         self.disk.arena()
+    }
+
+    /// Why nothing changes here any more, unless that was asked for.
+    pub fn failure(&self) -> Option<FsError> {
+        self.log.failure().filter(|reason| *reason != FsError::Stopped)
     }
 
     /// Did a write to the log fail? Then nothing changes here any more.
@@ -308,7 +316,7 @@ impl<D: Doors> Shard<D> {
                 }
                 Stop::Locked(ino) => {
                     drop(reading);
-                    self.core.locks.free(ino, owner).await;
+                    self.core.locks.free(ino, owner).await?;
                     reading = self.core.reads.begin();
                     pins = Pins::default();
                 }

@@ -3,6 +3,7 @@
 
 use crate::counters::CounterValues;
 use crate::error::FsError;
+use crate::log::LogClass;
 use crate::peer::{Answer, Ask, mismatch};
 use crate::shard::Shard;
 use cairn_base::Nanos;
@@ -15,6 +16,8 @@ use std::rc::Rc;
 pub struct ShardStatus {
     pub shard: u16,
     pub stopped: bool,
+    /// Why, where it was not asked to.
+    pub failure: Option<FsError>,
     pub counters: CounterValues,
     pub tablets: u64,
     /// Tablets that have inodes.
@@ -54,6 +57,7 @@ impl<D: Doors> Shard<D> {
         let mut status = ShardStatus {
             shard: self.core.id.0,
             stopped: self.has_stopped(),
+            failure: self.failure(),
             counters: self.core.counters.values(),
             memtable_bytes: self.core.memtable_bytes() as u64,
             memtable_bytes_max: self.config.memtable_bytes as u64,
@@ -123,8 +127,24 @@ impl<D: Doors> Shard<D> {
     }
 
     /// Raises every shard's clock to `clock`; the least and the highest answer.
+    /// What is stable on this shard, which raises its clock to `seen`.
+    pub(crate) async fn stable_here(&self, seen: Seq) -> Seq {
+        if self.log.is_near_ceiling(seen) {
+            // A log that has failed says what was stable before.
+            let _failed = self.raise_ceiling(seen).await;
+        }
+        self.log.stable(seen)
+    }
+
+    async fn raise_ceiling(&self, seen: Seq) -> Result<(), FsError> {
+        let room = self.log.admit(0, LogClass::Root).await?;
+        self.log.raise_ceiling(seen);
+        drop(room);
+        self.settle(self.log.newest_ticket()).await
+    }
+
     async fn stable_at(&self, clock: Seq) -> Result<(Seq, Seq), FsError> {
-        let here = self.log.stable(clock);
+        let here = self.stable_here(clock).await;
         let (mut least, mut highest) = (here, here.max(clock));
         for id in (0..self.core.pool.shards).map(ShardId).filter(|id| *id != self.core.id) {
             match self.peers.ask(id, Ask::Stable(clock)).await? {

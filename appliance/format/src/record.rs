@@ -39,8 +39,8 @@ pub struct BatchHeader {
     pub crc: U32,
     /// Blocks of the batch, this header's included.
     pub blocks: U32,
-    /// The first eight bytes of the pool's fsid.
-    pub fsid_head: U64,
+    /// Tells a batch of this pool from anything a client can write (`superblock::log_tag`).
+    pub log_tag: U64,
     pub node: U16,
     pub shard: U16,
     pub records: U32,

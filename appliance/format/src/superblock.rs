@@ -17,6 +17,7 @@ use crate::damage::Damage;
 use crate::ids::{RootGeneration, TABLETS_MAX, TabletId};
 use crate::seal;
 use crate::version::{FORMAT_VERSION, Features, SUPERBLOCK_MAGIC};
+use cairn_base::hash::siphash64;
 use cairn_base::{BLOCK_BYTES, BlockNo, DeviceId, Run};
 use std::fmt;
 use zerocopy::little_endian::{I64, U16, U32, U64};
@@ -247,9 +248,9 @@ impl Superblock {
         &self.logs[..usize::from(self.log_count.get()).min(LOG_AREAS_MAX)]
     }
 
-    /// The first eight bytes of the fsid, which batches carry.
-    pub fn fsid_head(&self) -> u64 {
-        fsid_head(&self.fsid)
+    /// What every batch of the write logs carries.
+    pub fn log_tag(&self) -> u64 {
+        log_tag(&self.handle_key)
     }
 
     fn check(&self) -> Result<(), Damage> {
@@ -358,11 +359,11 @@ impl fmt::Debug for Superblock {
     }
 }
 
-/// The part of the fsid that stands in every batch.
-pub fn fsid_head(fsid: &[u8; 16]) -> u64 {
-    let mut head = [0; 8];
-    head.copy_from_slice(&fsid[..8]);
-    u64::from_le_bytes(head)
+/// What marks a batch of this pool's write logs. Clients' bytes stand in the logs too, and everything
+/// else in a batch's header can be known or guessed from outside: no client ever sees this, so nobody
+/// can write a file whose blocks would pass for batches when a pool is opened.
+pub fn log_tag(handle_key: &[u8; 16]) -> u64 {
+    siphash64(handle_key, b"write log batch")
 }
 
 /// Blocks at the front of a device that are never allocated: room for others, both superblocks,

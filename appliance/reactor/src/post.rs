@@ -36,6 +36,7 @@ pub struct Post<Q, R> {
 struct Inner<Q, R> {
     port: Port<Letter<Q, R>>,
     peers: Vec<Peer<R>>,
+    kept: usize,
 }
 
 struct Peer<R> {
@@ -59,11 +60,12 @@ impl<Q: Send, R: Send> Post<Q, R> {
         mesh(shards, 2 * open_max)
     }
 
-    pub fn new(port: Port<Letter<Q, R>>, open_max: usize) -> Post<Q, R> {
-        assert!(open_max > 0, "without a slot nothing can be asked");
+    /// Of the `open_max` slots to each peer `kept` are for `open_kept` alone.
+    pub fn new(port: Port<Letter<Q, R>>, open_max: usize, kept: usize) -> Post<Q, R> {
+        assert!(open_max > kept, "without a slot nothing can be asked");
         assert!(port.capacity() >= 2 * open_max, "a reply must never find its ring full");
         let peers = (0..port.shards()).map(|_| Peer::new(open_max)).collect();
-        Post { inner: Rc::new(Inner { port, peers }) }
+        Post { inner: Rc::new(Inner { port, peers, kept }) }
     }
 
     /// For `prepare_sleep`, `awake` and `set_wake`.
@@ -76,6 +78,12 @@ impl<Q: Send, R: Send> Post<Q, R> {
     }
 
     pub fn open(&self, to: usize) -> Result<Slot<Q, R>, Busy> {
+        let free = self.inner.peers[to].free.borrow().len();
+        if free > self.inner.kept { self.open_kept(to) } else { Err(Busy) }
+    }
+
+    /// The same for what others wait for while they hold slots: it may have the last ones.
+    pub fn open_kept(&self, to: usize) -> Result<Slot<Q, R>, Busy> {
         let peer = &self.inner.peers[to];
         let index = peer.free.borrow_mut().pop().ok_or(Busy)?;
         peer.open.set(peer.open.get() + 1);
@@ -233,7 +241,7 @@ mod tests {
 
     fn pair(open_max: usize) -> (Post<u32, u32>, Post<u32, u32>) {
         let mut ports = Post::mesh(2, open_max).into_iter();
-        let mut post = || Post::new(ports.next().expect("two ports"), open_max);
+        let mut post = || Post::new(ports.next().expect("two ports"), open_max, 0);
         (post(), post())
     }
 
@@ -328,7 +336,7 @@ mod tests {
                 std::thread::spawn(move || {
                     let reactor = Reactor::new(Config::default());
                     let gate = reactor.handle().gate("asker");
-                    let post = Post::new(port, 4);
+                    let post = Post::new(port, 4, 0);
                     let finished = Rc::new(Cell::new(0));
                     for asker in 0..4 {
                         let (post, finished) = (post.clone(), finished.clone());
@@ -361,5 +369,15 @@ mod tests {
         for thread in threads {
             assert_eq!(thread.join().expect("no panic"), 4);
         }
+    }
+
+    #[test]
+    fn the_last_slots_are_for_those_that_may_have_them() {
+        let mut ports = Post::<u32, u32>::mesh(2, 4).into_iter();
+        let here = Post::new(ports.next().expect("two ports"), 4, 2);
+        let _two = (here.open(1).expect("free"), here.open(1).expect("free"));
+        assert_eq!(here.open(1).err(), Some(Busy));
+        let _kept = (here.open_kept(1).expect("kept"), here.open_kept(1).expect("kept"));
+        assert_eq!(here.open_kept(1).err(), Some(Busy));
     }
 }

@@ -269,6 +269,7 @@ fn shard_status(status: &ShardStatus, useful_work_permille: u32) -> proto::Shard
     proto::ShardStatus {
         shard: status.shard.into(),
         stopped: status.stopped,
+        stopped_because: status.failure.map(|reason| reason.to_string()),
         tablets: status.tablets,
         tablets_in_use: status.tablets_in_use,
         fullest_tablet: fullest_tablet.into(),

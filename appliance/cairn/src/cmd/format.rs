@@ -17,7 +17,7 @@ use serde::Serialize;
                   is being served is refused always.",
     after_help = "Examples:\n  cairn format --dir ./cairn-data --size 64G\n  \
                   cairn format --meta /dev/nvme0n1 --data /dev/nvme1n1\n  \
-                  cairn format --meta /dev/vdb --tablets 1024 --force"
+                  cairn format --meta /dev/vdb --tablets 512 --force"
 )]
 pub struct Format {
     #[command(flatten)]

@@ -64,7 +64,11 @@ fn pool_lines(reply: &StatusReply) -> Vec<String> {
 }
 
 fn shard_lines(shard: &ShardStatus) -> Vec<String> {
-    let stopped = if shard.stopped { " STOPPED" } else { "" };
+    let stopped = match &shard.stopped_because {
+        Some(why) => format!(" STOPPED ({why})"),
+        None if shard.stopped => " STOPPED".to_owned(),
+        None => String::new(),
+    };
     let size = |blocks: u64| bytes(blocks * 4096);
     vec![format!(
         "shard {}{stopped} useful_work {}.{}% operations {} tablets {} in_use {} fullest {} inodes {} \

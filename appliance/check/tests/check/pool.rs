@@ -15,7 +15,7 @@ use cairn_format::record::{
 };
 use cairn_format::superblock::{
     DEVICE_IN_SERVICE, DeviceEntry, LOG_IN_USE, LOG_RETIRING, LogArea, ROLE_DATA, ROLE_META,
-    ROLE_MIXED, SUPERBLOCK_B, SUPERBLOCK_BLOCKS, Superblock, front_blocks, fsid_head, root_block,
+    ROLE_MIXED, SUPERBLOCK_B, SUPERBLOCK_BLOCKS, Superblock, front_blocks, log_tag, root_block,
 };
 use cairn_format::tablet_root::{LogTreeEntry, Replay, RootBody, TabletRootBlock, Totals, TreeRef};
 use cairn_format::{Key, RootGeneration, TabletId};
@@ -23,6 +23,7 @@ use std::collections::BTreeMap;
 use zerocopy::IntoBytes;
 
 pub const FSID: [u8; 16] = *b"hand-made pool 1";
+const HANDLE_KEY: [u8; 16] = [0x33; 16];
 pub const EPOCH: u64 = 3;
 pub const GENERATION: u64 = 7;
 pub const LOG_BLOCKS: u64 = 64;
@@ -111,6 +112,7 @@ impl Pool {
     fn superblock(&self) -> Box<Superblock> {
         let mut superblock = Superblock::zeroed();
         superblock.fsid = FSID;
+        superblock.handle_key = HANDLE_KEY;
         superblock.generation = 5.into();
         superblock.epoch = EPOCH.into();
         superblock.seq_ceiling = 50.into();
@@ -468,7 +470,7 @@ impl Pool {
                 magic: 0.into(),
                 crc: 0.into(),
                 blocks: 0.into(),
-                fsid_head: fsid_head(&FSID).into(),
+                log_tag: log_tag(&HANDLE_KEY).into(),
                 node: 0.into(),
                 shard: shard.into(),
                 records: u32::from(records as u16).into(),

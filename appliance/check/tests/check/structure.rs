@@ -156,7 +156,7 @@ fn batches_follow_each_other_and_their_marks_make_sense() {
         }),
         ("pool", "is gone", |_, index, header| {
             if index == 2 {
-                header.fsid_head = 7.into();
+                header.log_tag = 7.into();
             }
         }),
         ("records", "unsound", |_, index, header| {

@@ -35,7 +35,9 @@ impl<D: Doors> Shard<D> {
     pub(crate) async fn freeze(self: &Rc<Self>, id: TabletId) -> Result<(), FsError> {
         let tablet = self.core.tablet(id);
         let _turn = tablet.remaking.acquire(1).await;
-        self.spill_inline(&tablet).await?;
+        if let Err(FsError::Stopped) = self.spill_inline(&tablet).await {
+            return Err(FsError::Stopped);
+        }
         if tablet.active.borrow().is_empty() {
             return Ok(());
         }
@@ -49,7 +51,7 @@ impl<D: Doors> Shard<D> {
             Err(error) => {
                 // The frozen table stays readable and pinned; nothing was named. A device that
                 // cannot take a log tree cannot take the log either.
-                self.log.fail();
+                self.log.fail(error);
                 return Err(error);
             }
         };
@@ -125,8 +127,9 @@ impl<D: Doors> Shard<D> {
         let flushed = self.disk.flush(device).await;
         flushed.map_err(|error| {
             // Nothing since the last good flush can be trusted any more.
-            self.log.fail();
-            FsError::Media { block, error }
+            let reason = FsError::Media { block, error };
+            self.log.fail(reason);
+            reason
         })
     }
 

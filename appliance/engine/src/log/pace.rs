@@ -37,9 +37,9 @@ impl<D: Doors> Shard<D> {
                 Action::Fold(tablet) => self.fold_step(tablet).await.map(drop),
                 Action::Trim => self.trim().await,
             };
-            if done.is_err() {
+            if let Err(error) = done {
                 // A tree that cannot be written or read holds the tail for ever: better to say so now.
-                self.log.fail();
+                self.log.fail(error);
                 self.pace.wake_all();
                 return;
             }
@@ -53,7 +53,7 @@ impl<D: Doors> Shard<D> {
         self.fold_waits.get() && self.records_since_fold() >= FOLD_STEP_RECORDS
             || self.core.memtable_bytes() > self.config.memtable_bytes / 2
             || self.memory_wanted.get() > 0
-            || self.log.next_position().0 - self.log.tail().0 > self.log.area_blocks() / 2
+            || self.log.next_position().0 - self.log.tail().0 > self.log.paced_from()
     }
 
     fn records_since_fold(&self) -> u64 {
@@ -61,14 +61,13 @@ impl<D: Doors> Shard<D> {
     }
 
     fn next_action(&self) -> Option<Action> {
-        let (area, next, tail) =
-            (self.log.area_blocks(), self.log.next_position(), self.log.tail());
-        if next.0 - tail.0 > area / 2 {
+        let (from, next, tail) = (self.log.paced_from(), self.log.next_position(), self.log.tail());
+        if next.0 - tail.0 > from {
             let pinning = self.core.tablets().filter_map(|t| Some((t.pinned_position()?, t)));
             let oldest = pinning.min_by_key(|(position, _)| *position);
             let reach = oldest.as_ref().map_or(next, |(position, _)| *position);
             // A trim writes root blocks and a record: worth it for a good part of the ring.
-            if reach.0 - tail.0 > area / 8 {
+            if reach.0 - tail.0 > from / 4 {
                 return Some(Action::Trim);
             }
             if let Some((_, tablet)) = oldest {

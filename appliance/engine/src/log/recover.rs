@@ -48,7 +48,7 @@ pub struct LogImage {
     bytes: Vec<u8>,
     /// Offsets of the chain's batches.
     chain: Vec<usize>,
-    fsid_head: u64,
+    log_tag: u64,
 }
 
 /// Bytes of one device read.
@@ -57,7 +57,7 @@ const READ_BYTES: usize = 1 << 20;
 pub async fn read_log<K: Disk>(
     disk: &K,
     area: &LogArea,
-    fsid_head: u64,
+    log_tag: u64,
 ) -> Result<LogImage, OpenError> {
     let bytes = read_run(disk, area.run()).await?;
     let mut found: BTreeMap<u64, usize> = BTreeMap::new();
@@ -70,7 +70,7 @@ pub async fn read_log<K: Disk>(
             && header.shard == area.shard
             && header.epoch == area.epoch
             && header.position.get() % area.blocks.get() == slot;
-        if !ours || Batch::parse(here, fsid_head).is_err() {
+        if !ours || Batch::parse(here, log_tag).is_err() {
             continue;
         }
         found.insert(header.position.get(), at);
@@ -101,7 +101,7 @@ pub async fn read_log<K: Disk>(
         chain.pop();
     }
     let epoch = Epoch(area.epoch.get());
-    Ok(LogImage { shard, epoch, ceiling: Seq(ceiling), bytes, chain, fsid_head })
+    Ok(LogImage { shard, epoch, ceiling: Seq(ceiling), bytes, chain, log_tag })
 }
 
 async fn read_run<K: Disk>(disk: &K, run: Run) -> Result<Vec<u8>, OpenError> {
@@ -125,7 +125,7 @@ impl LogImage {
 
     fn batches(&self) -> impl Iterator<Item = Result<Batch<'_>, OpenError>> {
         self.chain.iter().map(|at| {
-            Batch::parse(&self.bytes[*at..], self.fsid_head).map_err(|damage| self.damaged(damage))
+            Batch::parse(&self.bytes[*at..], self.log_tag).map_err(|damage| self.damaged(damage))
         })
     }
 

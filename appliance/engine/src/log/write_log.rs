@@ -98,11 +98,12 @@ pub struct WriteLog<D: Doors> {
     node: NodeId,
     shard: ShardId,
     epoch: Epoch,
-    fsid_head: u64,
+    log_tag: u64,
     reserve_blocks: u64,
     batch_blocks_max: u64,
     state: RefCell<State>,
-    failed: Cell<bool>,
+    /// The first reason.
+    failed: Cell<Option<FsError>>,
     paused: Cell<bool>,
     closing: Cell<bool>,
     work: WaitList,
@@ -116,7 +117,7 @@ pub struct LogConfig {
     pub node: NodeId,
     pub shard: ShardId,
     pub epoch: Epoch,
-    pub fsid_head: u64,
+    pub log_tag: u64,
     /// Seqs begin above this: the highest ceiling any log of the pool ever carried.
     pub seq_floor: Seq,
     pub tablets: usize,
@@ -160,7 +161,7 @@ impl<D: Doors> WriteLog<D> {
             node: config.node,
             shard: config.shard,
             epoch: config.epoch,
-            fsid_head: config.fsid_head,
+            log_tag: config.log_tag,
             // Root records, and what padding at the ring's end can cost.
             reserve_blocks: 2 * config.tablets as u64 + 2 * batch_blocks_max,
             batch_blocks_max,
@@ -181,7 +182,7 @@ impl<D: Doors> WriteLog<D> {
                 ceiling_durable: ceiling,
                 admitted: 0,
             }),
-            failed: Cell::new(false),
+            failed: Cell::new(None),
             paused: Cell::new(false),
             closing: Cell::new(false),
             work: WaitList::new(),
@@ -220,7 +221,7 @@ impl<D: Doors> WriteLog<D> {
     /// Nothing will be written any more.
     fn is_over(&self) -> Option<()> {
         let idle = self.ready_to_send().is_none() && self.state.borrow().flying.is_empty();
-        (self.failed.get() || self.closing.get() && idle && !self.paused.get()).then_some(())
+        (self.has_failed() || self.closing.get() && idle && !self.paused.get()).then_some(())
     }
 
     fn flying_max(&self) -> usize {
@@ -232,7 +233,7 @@ impl<D: Doors> WriteLog<D> {
         let waiting = !state.sealed.is_empty()
             || state.forming.as_ref().is_some_and(|forming| forming.records > 0);
         let free = state.flying.len() < self.flying_max();
-        (waiting && free && !self.failed.get() && !self.paused.get()).then_some(())
+        (waiting && free && !self.has_failed() && !self.paused.get()).then_some(())
     }
 
     fn mark_is_stale(&self) -> bool {
@@ -240,7 +241,7 @@ impl<D: Doors> WriteLog<D> {
         state.flying.is_empty()
             && state.sealed.is_empty()
             && state.last_mark < state.promised
-            && !self.failed.get()
+            && !self.has_failed()
     }
 
     /// The forming batch's seq: one a batch, taken when its first record comes.
@@ -279,6 +280,32 @@ impl<D: Doors> WriteLog<D> {
         let forming = state.forming.as_ref().map(|forming| forming.seq.0);
         let oldest = flying.or(sealed).or(forming);
         Seq(oldest.map_or(state.last_seq, |seq| seq - 1))
+    }
+
+    /// Is `seen` so near the highest seq that may be shown here that a higher one should be made durable?
+    pub fn is_near_ceiling(&self, seen: Seq) -> bool {
+        seen.0.saturating_add(CEILING_AHEAD_US / 2) > self.state.borrow().ceiling_durable
+    }
+
+    /// Sees to it that `seen` may be shown, where a batch does not do so already: by an empty one. An
+    /// idle log would keep the whole pool's stable seq below its own ceiling.
+    pub fn raise_ceiling(&self, seen: Seq) {
+        {
+            let mut state = self.state.borrow_mut();
+            let wanted = seen.0.saturating_add(CEILING_AHEAD_US / 2);
+            if state.ceiling < wanted {
+                state.ceiling = seen.0.saturating_add(CEILING_AHEAD_US);
+            }
+            // What has not been sent yet will carry it.
+            let carried = !state.sealed.is_empty()
+                || state.forming.as_ref().is_some_and(|forming| forming.records > 0)
+                || state.flying.back().is_some_and(|flying| flying.ceiling >= wanted);
+            if carried {
+                return;
+            }
+        }
+        self.seal_empty();
+        self.work.wake_all();
     }
 
     /// The position the next batch will not be below.
@@ -329,7 +356,7 @@ impl<D: Doors> WriteLog<D> {
         if self.state.borrow().acked_batch >= ticket.0 {
             return Some(Ok(()));
         }
-        self.failed.get().then_some(Err(FsError::Stopped))
+        self.has_failed().then_some(Err(FsError::Stopped))
     }
 
     pub fn is_settled(&self, ticket: Ticket) -> bool {
@@ -349,14 +376,27 @@ impl<D: Doors> WriteLog<D> {
     }
 
     pub fn has_failed(&self) -> bool {
+        self.failed.get().is_some()
+    }
+
+    /// Why it stopped; `Stopped` where it was asked to.
+    pub fn failure(&self) -> Option<FsError> {
         self.failed.get()
     }
 
-    /// Stops the log for good.
-    pub fn fail(&self) {
-        self.failed.set(true);
+    /// Stops the log for good. The first reason is the one that is told.
+    pub fn fail(&self, reason: FsError) {
+        self.failed.set(self.failed.get().or(Some(reason)));
         self.progress.wake_all();
         self.work.wake_all();
+    }
+
+    /// Blocks in use from which on pacing has to make room: half of the log, and no more than leaves
+    /// operations the room they may ask for at once, which their own bound must not reach before.
+    pub fn paced_from(&self) -> u64 {
+        let usable = self.area.blocks.saturating_sub(self.reserve_blocks);
+        let largest = batch_bytes(RECORD_BYTES_MAX) as u64 / BLOCK_BYTES as u64 + 1;
+        (self.area.blocks / 2).min(usable / 2).min(usable.saturating_sub(largest))
     }
 
     /// Waits for room for a record of at most `bytes`.
@@ -368,7 +408,7 @@ impl<D: Doors> WriteLog<D> {
         assert!(bytes <= RECORD_BYTES_MAX, "a record is bounded");
         let blocks = batch_bytes(bytes) as u64 / BLOCK_BYTES as u64 + 1;
         let wait = self.progress.until(|| {
-            if self.failed.get() {
+            if self.has_failed() {
                 return Some(Err(FsError::Stopped));
             }
             let mut state = self.state.borrow_mut();
@@ -486,7 +526,7 @@ impl<D: Doors> WriteLog<D> {
             magic: 0.into(),
             crc: 0.into(),
             blocks: (blocks as u32).into(),
-            fsid_head: self.fsid_head.into(),
+            log_tag: self.log_tag.into(),
             node: self.node.0.into(),
             shard: self.shard.0.into(),
             records: records.into(),
@@ -510,7 +550,7 @@ impl<D: Doors> WriteLog<D> {
         assert!(!self.paused.replace(true), "there is one snapshot at a time");
         let pause = Pause { log: Rc::clone(self) };
         let landed = self.progress.until(|| {
-            if self.failed.get() {
+            if self.has_failed() {
                 return Some(Err(FsError::Stopped));
             }
             self.state.borrow().flying.is_empty().then_some(Ok(()))
@@ -563,8 +603,8 @@ impl<D: Doors> WriteLog<D> {
         self.batches.set(self.batches.get() + 1);
         self.bytes.set(self.bytes.get() + sealed.bytes.len() as u64);
         let wrote = self.write_durably(at, buf).await;
-        if wrote.is_err() {
-            self.fail();
+        if let Err(error) = wrote {
+            self.fail(FsError::Media { block: at, error });
             return;
         }
         {

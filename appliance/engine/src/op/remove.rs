@@ -6,28 +6,42 @@ use crate::error::FsError;
 use crate::op::unlink::REMOVAL_BYTES;
 use crate::shard::Shard;
 use crate::txn::{Class, Need};
+use cairn_base::Nanos;
 use cairn_base::door::Doors;
 use cairn_format::key::{Key, ParsedKey, RANGE_ORPHAN};
 use cairn_format::{InodeNo, TabletId};
 use std::rc::Rc;
 
+/// Until an orphan that could not be removed is tried again.
+const RETRY: Nanos = Nanos::from_secs(1);
+
 impl<D: Doors> Shard<D> {
     /// The task that removes orphans; ends when the shard stops.
     pub(crate) async fn run_removals(self: Rc<Self>) {
+        let mut failed = None;
         loop {
             let due = self.pace.until(|| {
                 if self.is_stopping() || self.log.has_failed() {
                     return Some(None);
                 }
-                let with = self.core.tablets().find(|tablet| tablet.totals.get().orphans.get() > 0);
-                with.map(|tablet| Some(tablet.id))
+                let with =
+                    self.core.tablets().filter(|tablet| tablet.totals.get().orphans.get() > 0);
+                // One that cannot be removed is not to keep those of other tablets waiting.
+                with.map(|tablet| tablet.id).max_by_key(|id| (Some(*id) != failed, *id)).map(Some)
             });
             let Some(tablet) = due.await else { return };
-            if self.remove_one(tablet).await.is_err() {
-                // Full or damaged: the orphan stays, and is tried again at the next open.
-                return;
+            match self.remove_one(tablet).await {
+                Ok(()) => {
+                    failed = None;
+                    self.handle.yield_now().await;
+                }
+                Err(FsError::Stopped) => return,
+                // Full, or damaged, or a neighbour is busy: the orphan stays for now.
+                Err(_) => {
+                    failed = Some(tablet);
+                    self.handle.sleep(RETRY).await;
+                }
             }
-            self.handle.yield_now().await;
         }
     }
 

@@ -26,6 +26,7 @@ use crate::txn::{Class, Need, Stop, View};
 use cairn_base::door::Doors;
 use cairn_format::item::{INODE_RETENTION, InodeItem, PartChange, Site};
 use cairn_format::{InodeNo, OpId, TabletId};
+use cairn_reactor::{Guard, Slot};
 use std::rc::Rc;
 
 #[derive(Debug)]
@@ -58,6 +59,15 @@ struct Parties {
     replaced: Option<InodeItem>,
 }
 
+/// The pool's lock for moves of directories, held.
+struct RenameTurn {
+    op: OpId,
+    /// To the shard that keeps the lock, where it is not this one.
+    slot: Option<Slot<Ask, Answer>>,
+    /// This shard's turn, and the lock itself where it is kept here.
+    _held: (Guard, Option<Guard>),
+}
+
 /// How often the names may change between looking and locking.
 const TRIES: usize = 16;
 
@@ -75,7 +85,7 @@ impl Rename {
             let lock = if moves_directory { Some(shard.lock_renames().await?) } else { None };
             let done = self.attempt(shard, names, moves_directory).await;
             if let Some(lock) = lock {
-                shard.unlock_renames(lock).await?;
+                shard.unlock_renames(lock).await;
             }
             if let Some((from, to)) = done? {
                 shard.pace.wake_all();
@@ -319,31 +329,27 @@ impl PeekEntry {
 }
 
 impl<D: Doors> Shard<D> {
-    /// Takes the pool's one lock for moves of directories, on the owner of tablet 1.
-    async fn lock_renames(self: &Rc<Self>) -> Result<OpId, FsError> {
+    /// Takes the pool's one lock for moves of directories, on the owner of tablet 1. One move of a
+    /// shard asks for it at a time, and gives it back through the slot it asked with: so however many
+    /// moves wait, they keep no slot from others, and giving back never meets `Busy`.
+    async fn lock_renames(self: &Rc<Self>) -> Result<RenameTurn, FsError> {
+        let here = self.rename_turn.acquire(1).await;
         let op = self.next_op_id();
         let keeper = self.core.pool.owner(SPACE_TABLET);
         if keeper == self.core.id {
             let guard = self.rename_lock.acquire(1).await;
-            self.rename_held.borrow_mut().insert(op, guard);
-        } else {
-            self.peers.ask(keeper, Ask::LockRenames { op }).await?.done()?;
+            return Ok(RenameTurn { op, slot: None, _held: (here, Some(guard)) });
         }
-        Ok(op)
+        let mut slot = self.peers.open(keeper)?;
+        slot.ask(Ask::LockRenames { op }).await.done()?;
+        Ok(RenameTurn { op, slot: Some(slot), _held: (here, None) })
     }
 
-    async fn unlock_renames(self: &Rc<Self>, op: OpId) -> Result<(), FsError> {
-        let keeper = self.core.pool.owner(SPACE_TABLET);
-        if keeper == self.core.id {
-            self.rename_held.borrow_mut().remove(&op);
-            return Ok(());
-        }
-        loop {
-            // Not giving it back would stop every later move: ask until there is a slot.
-            match self.peers.ask(keeper, Ask::UnlockRenames { op }).await {
-                Err(FsError::Busy) => self.handle.yield_now().await,
-                answer => return answer?.done(),
-            }
+    async fn unlock_renames(&self, turn: RenameTurn) {
+        let RenameTurn { op, slot, _held } = turn;
+        if let Some(mut slot) = slot {
+            // It fails only when the keeper has stopped, and then no move can begin.
+            let _gone = slot.ask(Ask::UnlockRenames { op }).await;
         }
     }
 

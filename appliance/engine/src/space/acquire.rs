@@ -17,6 +17,7 @@ use cairn_base::{BlockNo, Nanos, Run};
 use cairn_format::item::{FreeRunItem, PartChange};
 use cairn_format::key::{Key, ParsedKey, Purpose};
 use cairn_format::{InodeNo, ShardId, TabletId};
+use cairn_reactor::Slot;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
@@ -155,7 +156,7 @@ impl<D: Doors> Shard<D> {
         }
         let mut returned = self.return_zones().await?;
         for shard in (0..self.core.pool.shards).map(ShardId).filter(|id| *id != self.core.id) {
-            match self.peers.ask(shard, Ask::ReturnZones).await? {
+            match self.ask_for_room(shard, Ask::ReturnZones).await? {
                 Answer::Zone(some) => returned |= some?,
                 other => mismatch(&other),
             }
@@ -175,9 +176,28 @@ impl<D: Doors> Shard<D> {
         if owner == self.core.id {
             return self.hand_out_zone(tablet, purpose).await;
         }
-        match self.peers.ask(owner, Ask::Zone { tablet, purpose }).await? {
+        match self.ask_for_room(owner, Ask::Zone { tablet, purpose }).await? {
             Answer::Zone(zone) => zone,
             other => mismatch(&other),
+        }
+    }
+
+    async fn ask_for_room(&self, to: ShardId, ask: Ask) -> Result<Answer, FsError> {
+        let mut slot = self.slot_for_room(to).await?;
+        Ok(slot.ask(ask).await)
+    }
+
+    /// Waits for one of the slots that are kept for this: whoever is refused a zone because its
+    /// neighbour is busy would have to fail although there is room.
+    pub(crate) async fn slot_for_room(&self, to: ShardId) -> Result<Slot<Ask, Answer>, FsError> {
+        loop {
+            if self.log.has_failed() || self.gate.is_closed() {
+                return Err(FsError::Stopped);
+            }
+            if let Ok(slot) = self.peers.open_kept(to) {
+                return Ok(slot);
+            }
+            self.handle.sleep(Nanos::from_millis(1)).await;
         }
     }
 

@@ -20,7 +20,7 @@ use crate::log::Ticket;
 use crate::peer::{Answer, Ask, mismatch};
 use crate::sabotage::{Sabotage, planted};
 use crate::shard::Shard;
-use crate::txn::{Class, Need, Permit, Stop, View};
+use crate::txn::{Class, Need, Stop, View};
 use cairn_base::door::Doors;
 use cairn_format::item::{InodeItem, PartChange};
 use cairn_format::key::{Key, ParsedKey, RANGE_DONE, RANGE_PENDING};
@@ -116,7 +116,11 @@ impl<D: Doors> Shard<D> {
         for watch in &watches {
             let owner = self.core.pool.owner(watch.tablet());
             if owner != self.core.id && !slots.contains_key(&owner) {
-                slots.insert(owner, self.peers.open(owner)?);
+                let slot = match class {
+                    Class::Room => self.slot_for_room(owner).await?,
+                    Class::Growing | Class::Freeing => self.peers.open(owner)?,
+                };
+                slots.insert(owner, slot);
             }
         }
         watches.sort_by_key(Watch::order);
@@ -148,8 +152,8 @@ impl<D: Doors> Shard<D> {
             Err(error) => return self.abandon(op, slots, error).await,
         };
         drop(permit);
-        // In doubt when this fails: the shard has stopped, and the others keep their locks until the
-        // next open decides.
+        // In doubt when this fails: the shard has stopped, and only the next open can decide. The
+        // others refuse what their locks stand for until then.
         let expected: Vec<InodeNo> = newborn(&there).collect();
         let applied = self.settle_and_apply(op, home, ticket, there, slots).await;
         expected.into_iter().for_each(|ino| self.core.locks.born(ino));
@@ -165,7 +169,12 @@ impl<D: Doors> Shard<D> {
         there: Vec<PartChange>,
         slots: Slots,
     ) -> Result<(), FsError> {
-        self.settle(ticket).await?;
+        if let Err(error) = self.settle(ticket).await {
+            for slot in slots.into_values() {
+                self.tell(slot, Ask::Doubt { op }).await;
+            }
+            return Err(error);
+        }
         self.release(op);
         self.core.counters.across_commits.add(1);
         self.apply_everywhere(op, home, there, slots).await
@@ -200,10 +209,15 @@ impl<D: Doors> Shard<D> {
     /// Undoes a prepare, here and there, and answers `error`.
     async fn abandon<R>(&self, op: OpId, slots: Slots, error: FsError) -> Result<R, FsError> {
         self.release(op);
-        for (_, mut slot) in slots {
-            slot.ask(Ask::Abandon { op }).await.done()?;
+        for slot in slots.into_values() {
+            self.tell(slot, Ask::Abandon { op }).await;
         }
         Err(error)
+    }
+
+    /// Tells a participant how it ends. One that has stopped is not to keep it from the others.
+    async fn tell(&self, mut slot: Slot<Ask, Answer>, ask: Ask) {
+        let _stopped = slot.ask(ask).await;
     }
 
     async fn apply_everywhere(
@@ -221,13 +235,16 @@ impl<D: Doors> Shard<D> {
             tablets.entry(owner).or_default().push(part.tablet());
             parts.entry(owner).or_default().push(part);
         }
+        // All of them are told, whichever fails: it stops, and the rest go on.
+        let mut applied = Ok(());
         for (owner, slot) in &mut slots {
             let ask = match parts.remove(owner) {
                 Some(changes) => Ask::Apply { op, changes },
                 None => Ask::Abandon { op },
             };
-            slot.ask(ask).await.done()?;
+            applied = applied.and(slot.ask(ask).await.done());
         }
+        applied?;
         if committed {
             let shard = Rc::clone(self);
             let cleanup = async move {
@@ -285,7 +302,7 @@ impl<D: Doors> Shard<D> {
                 Ok(Fact::NewInode(ino))
             }
             Watch::Inode { ino, names } => {
-                self.core.locks.acquire(*ino, op).await;
+                self.core.locks.acquire(*ino, op).await?;
                 let fact = self
                     .read_with(|view| {
                         let item = view.inode(*ino)?;
@@ -309,14 +326,13 @@ impl<D: Doors> Shard<D> {
         let mut tablets: Vec<TabletId> = changes.iter().map(PartChange::tablet).collect();
         tablets.sort_unstable();
         tablets.dedup();
-        let permits = self.parts.borrow_mut().remove(&op);
-        let permit: Permit<D> = match permits.and_then(|mut held| held.pop()) {
-            Some(permit) => permit,
+        let mut permits = self.parts.borrow_mut().remove(&op).unwrap_or_default();
+        if permits.is_empty() {
             // After a restart: what was promised before the crash is owed still.
-            None => self.permit(&Need::new(Class::Room, &tablets, PART_BYTES)).await?,
-        };
-        let ((), ticket) = self
-            .apply(&permit, Some(op), |view| {
+            permits.push(self.permit(&Need::new(Class::Room, &tablets, PART_BYTES)).await?);
+        }
+        let applied = self
+            .apply(&permits[0], Some(op), |view| {
                 for tablet in &tablets {
                     if view.get(*tablet, &Key::done(op))?.is_some() {
                         continue;
@@ -330,8 +346,17 @@ impl<D: Doors> Shard<D> {
                 }
                 Ok(())
             })
-            .await?;
-        self.settle(ticket).await?;
+            .await;
+        drop(permits);
+        let settled = match applied {
+            Ok(((), ticket)) => self.settle(ticket).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = settled {
+            // It is committed, and what is shown here is older: only an open can bring that together.
+            self.log.fail(error);
+            return Err(error);
+        }
         self.release(op);
         Ok(())
     }

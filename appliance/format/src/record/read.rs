@@ -33,7 +33,7 @@ impl<'a> Batch<'a> {
 
     /// `bytes` begin with the batch and may go on behind it. Node, shard, epoch and position are
     /// for the caller to compare: what they should be depends on where he reads.
-    pub fn parse(bytes: &'a [u8], fsid_head: u64) -> Result<Batch<'a>, Damage> {
+    pub fn parse(bytes: &'a [u8], log_tag: u64) -> Result<Batch<'a>, Damage> {
         seal::check_magic(bytes, BATCH_MAGIC)?;
         let (header, _) =
             BatchHeader::ref_from_prefix(bytes).map_err(|_| Damage::Bounds("batch header"))?;
@@ -45,8 +45,8 @@ impl<'a> Batch<'a> {
         let bytes =
             bytes.get(..batch_bytes(payload_bytes)).ok_or(Damage::Bounds("batch blocks"))?;
         seal::check(bytes, BATCH_MAGIC)?;
-        if header.fsid_head.get() != fsid_head {
-            return Err(Damage::Value("batch fsid"));
+        if header.log_tag.get() != log_tag {
+            return Err(Damage::Value("batch tag"));
         }
         if header.reserved.get() != 0 {
             return Err(Damage::Value("batch reserved"));

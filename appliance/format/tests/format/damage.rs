@@ -1,7 +1,7 @@
 //! Bytes from a disk may be anything. A single flipped bit is always noticed, and no bytes, however
 //! made, bring a parser down.
 
-use crate::sample::{self, FSID, inode};
+use crate::sample::{self, FSID, HANDLE_KEY, inode};
 use cairn_base::BLOCK_BYTES;
 use cairn_base::hash::{crc32c, xxh3};
 use cairn_base::prng::Prng;
@@ -9,7 +9,7 @@ use cairn_format::filter::{Filter, FilterRef};
 use cairn_format::item::*;
 use cairn_format::node::{NODE_BYTES, Node, NodeRef};
 use cairn_format::record::{Batch, Record};
-use cairn_format::superblock::{Superblock, fsid_head};
+use cairn_format::superblock::{Superblock, log_tag};
 use cairn_format::tablet_root::TabletRootBlock;
 use cairn_format::{Key, TabletId};
 use zerocopy::IntoBytes;
@@ -39,7 +39,7 @@ fn any_flipped_bit_of_a_filter_is_noticed() {
 
 #[test]
 fn any_flipped_bit_of_a_batch_is_noticed() {
-    let accepts = |bytes: &[u8]| Batch::parse(bytes, fsid_head(&FSID)).is_ok();
+    let accepts = |bytes: &[u8]| Batch::parse(bytes, log_tag(&HANDLE_KEY)).is_ok();
     every_flip_is_noticed(sample::batch(), accepts, 1);
 }
 
@@ -123,7 +123,7 @@ fn mutated_batches_are_refused_or_readable() {
         let crc = crc32c(&bytes[12..]).to_le_bytes();
         bytes[8..12].copy_from_slice(&crc);
         let _ = Batch::header_of(&bytes);
-        let Ok(batch) = Batch::parse(&bytes, fsid_head(&FSID)) else { continue };
+        let Ok(batch) = Batch::parse(&bytes, log_tag(&HANDLE_KEY)) else { continue };
         sound += usize::from(walk(&batch));
     }
     assert!((1000..ROUNDS).contains(&sound), "{sound} sound: the test tests nothing");

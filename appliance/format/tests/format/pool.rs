@@ -1,12 +1,13 @@
 //! The superblock and the tablet roots: what describes the pool as a whole.
 
-use crate::sample::{self, FSID, inode, root_body, superblock};
+use crate::sample::{self, FSID, HANDLE_KEY, inode, root_body, superblock};
 use cairn_base::{BLOCK_BYTES, BlockNo, DeviceId};
 use cairn_format::superblock::{
     DeviceEntry, LOG_IN_USE, LogArea, ROLE_DATA, SUPERBLOCK_A, SUPERBLOCK_B, Superblock,
-    SuperblockError, front_blocks, root_block,
+    SuperblockError, front_blocks, log_tag, root_block,
 };
 use cairn_format::tablet_root::{LOG_TREES_MAX, LogTreeEntry, RootBody, TabletRootBlock, TreeRef};
+use cairn_format::version::FORMAT_VERSION;
 use cairn_format::{Damage, Key, RootGeneration, TabletId};
 use zerocopy::IntoBytes;
 
@@ -33,7 +34,8 @@ fn a_sealed_superblock_is_read_back() {
     let read = Superblock::parse(written.as_bytes()).expect("just sealed");
     assert!(*read == *written);
     assert_eq!((read.device_table().len(), read.log_table().len()), (2, 3));
-    assert_eq!(read.fsid_head(), u64::from_le_bytes(*b"cairn-go"));
+    assert_eq!(read.log_tag(), log_tag(&HANDLE_KEY));
+    assert_ne!(read.log_tag(), log_tag(&[0x23; 16]));
     assert!(!format!("{read:?}").contains("17, 17, 17"), "the name key was printed");
 }
 
@@ -45,8 +47,8 @@ fn what_is_not_ours_is_told_from_what_is_broken() {
     bytes[100] ^= 1;
     let broken = SuperblockError::Damage(Damage::Checksum);
     assert_eq!(Superblock::parse(&bytes).err(), Some(broken));
-    let newer = forged(|s| s.version = 2.into());
-    assert_eq!(newer, Some(SuperblockError::Version { found: 2 }));
+    let newer = forged(|s| s.version = (FORMAT_VERSION + 1).into());
+    assert_eq!(newer, Some(SuperblockError::Version { found: FORMAT_VERSION + 1 }));
     let features = forged(|s| s.features.incompat = 6.into());
     assert_eq!(features, Some(SuperblockError::IncompatFeatures { bits: 6 }));
     assert_eq!(forged(|s| s.features.ro_compat = 1.into()), None);

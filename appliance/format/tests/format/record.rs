@@ -1,12 +1,12 @@
 //! What is written into a batch comes out of it, and nothing else does.
 
-use crate::sample::{FSID, batch, batch_of, inode, random_key, root_body, totals};
+use crate::sample::{HANDLE_KEY, batch, batch_of, inode, random_key, root_body, totals};
 use cairn_base::BLOCK_BYTES;
 use cairn_base::prng::Prng;
 use cairn_format::record::{
     BATCH_HEADER_BYTES, Batch, EditKind, Record, RecordWriter, batch_bytes, write_trim,
 };
-use cairn_format::superblock::fsid_head;
+use cairn_format::superblock::log_tag;
 use cairn_format::tablet_root::{RootBody, Totals};
 use cairn_format::{Damage, Key, RootGeneration, TabletId};
 
@@ -101,7 +101,7 @@ fn records_come_out_as_they_went_in() {
         }
         let mut bytes = batch_of(bytes, records.len() as u32);
         bytes.extend_from_slice(&[0xdd; BLOCK_BYTES]); // the log goes on behind the batch
-        let batch = Batch::parse(&bytes, fsid_head(&FSID)).expect("a batch just sealed");
+        let batch = Batch::parse(&bytes, log_tag(&HANDLE_KEY)).expect("a batch just sealed");
         assert_eq!(batch.header().blocks.get() as usize, bytes.len() / BLOCK_BYTES - 1);
         assert_eq!(Batch::header_of(&bytes), Some(batch.header()));
         assert_eq!(read_all(&batch), Ok(records));
@@ -112,16 +112,16 @@ fn records_come_out_as_they_went_in() {
 fn an_empty_batch_is_one_block() {
     let bytes = batch_of(vec![0; BATCH_HEADER_BYTES], 0);
     assert_eq!(bytes.len(), BLOCK_BYTES);
-    let batch = Batch::parse(&bytes, fsid_head(&FSID)).expect("a batch just sealed");
+    let batch = Batch::parse(&bytes, log_tag(&HANDLE_KEY)).expect("a batch just sealed");
     assert_eq!(batch.records().count(), 0);
 }
 
 #[test]
 fn a_batch_of_another_pool_or_cut_short_is_refused() {
     let bytes = batch();
-    assert_eq!(Batch::parse(&bytes, 1).err(), Some(Damage::Value("batch fsid")));
+    assert_eq!(Batch::parse(&bytes, 1).err(), Some(Damage::Value("batch tag")));
     let cut = &bytes[..bytes.len() - 1];
-    assert_eq!(Batch::parse(cut, fsid_head(&FSID)).err(), Some(Damage::Bounds("batch blocks")));
+    assert_eq!(Batch::parse(cut, log_tag(&HANDLE_KEY)).err(), Some(Damage::Bounds("batch blocks")));
     let other = vec![0; 4096];
     assert_eq!(Batch::parse(&other, 1).err(), Some(Damage::Magic { found: 0 }));
     assert_eq!(Batch::header_of(&other), None);
@@ -134,7 +134,7 @@ fn forged(change: impl FnOnce(&mut Vec<u8>)) -> Option<Damage> {
     bytes.truncate(BATCH_HEADER_BYTES + header.payload_bytes.get() as usize);
     change(&mut bytes);
     let bytes = batch_of(bytes, header.records.get());
-    let batch = Batch::parse(&bytes, fsid_head(&FSID)).expect("sealed again");
+    let batch = Batch::parse(&bytes, log_tag(&HANDLE_KEY)).expect("sealed again");
     read_all(&batch).err()
 }
 

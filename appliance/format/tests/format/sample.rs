@@ -11,13 +11,14 @@ use cairn_format::record::{
 };
 use cairn_format::superblock::{
     DEVICE_IN_SERVICE, DeviceEntry, LOG_IN_USE, LOG_RETIRING, LogArea, ROLE_DATA, ROLE_META,
-    Superblock, fsid_head,
+    Superblock, log_tag,
 };
 use cairn_format::tablet_root::{LogTreeEntry, Replay, RootBody, TabletRootBlock, Totals, TreeRef};
 use cairn_format::version::BATCH_MAGIC;
 use cairn_format::{EntryPosition, InodeNo, Key, RootGeneration, Seq, TabletId};
 
 pub const FSID: [u8; 16] = *b"cairn-golden-fs!";
+pub const HANDLE_KEY: [u8; 16] = [0x22; 16];
 
 pub fn inode(counter: u64) -> InodeNo {
     InodeNo::new(TabletId(7), counter).expect("a small counter")
@@ -129,7 +130,7 @@ pub fn superblock() -> Box<Superblock> {
     superblock.device_count = 2;
     superblock.log_count = 3.into();
     superblock.name_key = [0x11; 16];
-    superblock.handle_key = [0x22; 16];
+    superblock.handle_key = HANDLE_KEY;
     superblock.devices[0] = DeviceEntry {
         uuid: [1; 16],
         blocks: 1_000_000.into(),
@@ -164,7 +165,7 @@ pub fn batch_header() -> BatchHeader {
         magic: BATCH_MAGIC.into(),
         crc: 0.into(),
         blocks: 0.into(),
-        fsid_head: fsid_head(&FSID).into(),
+        log_tag: log_tag(&HANDLE_KEY).into(),
         node: 1.into(),
         shard: 2.into(),
         records: 0.into(),
