@@ -31,7 +31,7 @@ impl Pool {
     }
 
     fn check(&self) {
-        succeeds(&[&["check", "--read-data"], &places(&self.disks)[..]].concat());
+        succeeds(&[&["check", "--data"], &places(&self.disks)[..]].concat());
     }
 
     fn asked(&self, arguments: &[&str]) -> String {
@@ -128,7 +128,7 @@ fn a_full_pool_takes_files_again_when_a_device_has_grown() {
     let more = (256 * MIB / 4096).to_string();
     assert_eq!(pool.df()[1][6], more, "df sees it without a restart");
     let status = pool.asked(&["status"]);
-    let told = format!("device data 256.0MiB, {} bytes more", 256 * MIB);
+    let told = format!("device data 256M, {} bytes more", 256 * MIB);
     assert!(status.contains("resize-devices") && status.contains(&told), "{status}");
 
     let too_long = (513 * MIB).to_string();
