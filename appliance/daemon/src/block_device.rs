@@ -167,7 +167,9 @@ mod tests {
         let queue = dir.path().join("queue");
         fs::create_dir(&queue).unwrap();
         let device = BlockDevice { rdev: 1, sys: dir.path().to_owned() };
-        for (size, unfit) in [("512", None), ("4096", None), ("16384", Some(16384)), ("520", Some(520))] {
+        for (size, unfit) in
+            [("512", None), ("4096", None), ("16384", Some(16384)), ("520", Some(520))]
+        {
             fs::write(queue.join("logical_block_size"), format!("{size}\n")).unwrap();
             assert_eq!(device.unfit_block_bytes(), unfit);
         }

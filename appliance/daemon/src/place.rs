@@ -229,7 +229,9 @@ fn refuse_twice(paths: &[DevicePath]) -> Result<(), Failure> {
     let devices = (BlockDevice::at(&first.path), BlockDevice::at(&second.path));
     let (what, twice) = match devices {
         (Some(a), Some(b)) => ("share blocks", a.overlaps(&b)),
-        _ => ("are the same file", file(&first.path).is_some_and(|a| Some(a) == file(&second.path))),
+        _ => {
+            ("are the same file", file(&first.path).is_some_and(|a| Some(a) == file(&second.path)))
+        }
     };
     if !twice {
         return Ok(());

@@ -524,7 +524,10 @@ impl<D: Doors> Shard<D> {
 }
 
 /// Writes the next generation of the superblock to every device, durably.
-pub(crate) async fn write_to_all<K: Disk>(disk: &K, superblock: &mut Superblock) -> Result<(), OpenError> {
+pub(crate) async fn write_to_all<K: Disk>(
+    disk: &K,
+    superblock: &mut Superblock,
+) -> Result<(), OpenError> {
     superblock.generation = (superblock.generation.get() + 1).into();
     // Device 0 decides which generation counts, so it comes last.
     for index in (0..superblock.device_count).rev() {

@@ -164,10 +164,7 @@ impl<D: Doors> Shard<D> {
 
     /// Takes up what devices have grown by, on shard 0. All wishes are looked at before the first
     /// device changes. `Invalid`: a device has not so much, or has more in use. `Busy`: a check runs.
-    pub async fn resize_devices(
-        self: &Rc<Self>,
-        wanted: &[Grow],
-    ) -> Result<Vec<Resized>, FsError> {
+    pub async fn resize_devices(self: &Rc<Self>, wanted: &[Grow]) -> Result<Vec<Resized>, FsError> {
         assert!(self.core.id == ShardId(0), "shard 0 has the superblock");
         let _turn = self.growth.turn.acquire(1).await;
         self.tell_all(|| Ask::Measure).await?;

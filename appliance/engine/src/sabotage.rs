@@ -30,7 +30,7 @@ pub enum Sabotage {
     /// An open numbers its epoch without writing that to the pool first.
     EpochNotClaimed,
     /// A device grows in the superblock without the mark that says the new blocks are nobody's yet.
-    /// Not in `ALL`: `sim/tests/resize.rs` plants it, since only a verifier sees space that is lost.
+    /// Not in `ALL`: `appliance/sim/tests/resize.rs` plants it, since only a verifier sees space that is lost.
     GrownWithoutMark,
 }
 

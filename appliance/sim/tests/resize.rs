@@ -149,7 +149,8 @@ fn cut_everywhere(case: Case) -> Result<u64, String> {
     for command in 1..CUTS_MAX {
         for effect in [CutEffect::Before, CutEffect::After] {
             let reached = cut_once(case, Cut { command, effect });
-            let reached = reached.map_err(|what| format!("{effect:?} command {command}: {what}"))?;
+            let reached =
+                reached.map_err(|what| format!("{effect:?} command {command}: {what}"))?;
             if !reached {
                 return Ok(command - 1);
             }

@@ -197,12 +197,8 @@ fn a_device_that_was_cut_short_is_refused_with_both_sizes_and_left_alone() {
     assert!(pool.daemon.stop().expect("stops").success());
     let front = |disk: &LoopDisk| {
         let mut front = vec![0; 4 << 20];
-        std::os::unix::fs::FileExt::read_exact_at(
-            &File::open(disk.path()).unwrap(),
-            &mut front,
-            0,
-        )
-        .unwrap();
+        std::os::unix::fs::FileExt::read_exact_at(&File::open(disk.path()).unwrap(), &mut front, 0)
+            .unwrap();
         front
     };
     let before: Vec<Vec<u8>> = pool.disks.iter().map(front).collect();
