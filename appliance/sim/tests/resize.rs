@@ -123,7 +123,8 @@ fn cut_once(case: Case, cut: Cut) -> Result<bool, String> {
     // With a third shard the logs need space that only tablet 1 has.
     pool.boot([2, 1, 3][cut.command as usize % 3])?;
     let found = pool.device();
-    if found.blocks + found.blocks_more != BEFORE + MORE || found.blocks_more % MORE != 0 {
+    if found.blocks + found.blocks_more != BEFORE + MORE || !found.blocks_more.is_multiple_of(MORE)
+    {
         return Err(format!("neither the old size nor the new: {found:?}"));
     }
     if !reached && found.blocks != BEFORE + MORE {
