@@ -4,7 +4,9 @@
 const PRINTED: &[&str] = &[
     "StatusReply",
     "ShardStatus",
+    "DeviceStatus",
     "DfEntry",
+    "ResizedDevice",
     "StatfsReply",
     "StatReply",
     "IndexPosition",

@@ -9,11 +9,12 @@
 //! damaged address cannot make a file grow; an error of the kernel is passed on once and nothing is
 //! retried, a failed flush least of all, since the kernel may have forgotten what it failed to write.
 
-use crate::file::{Devices, Kind, Mode, OpenError};
+use crate::file::{Devices, Kind, Mode, OpenError, blocks_of};
 use cairn_base::door::{Disk, Durability, MediaError};
 use cairn_base::ring::{Fd, Ring};
 use cairn_base::{Arena, BLOCK_BYTES, BlockNo, DeviceId, DmaBuf, DmaSlice, Run};
 use std::cell::Cell;
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -27,15 +28,18 @@ pub struct FileDisk {
 struct Device {
     fd: Fd,
     kind: Kind,
-    blocks: u64,
+    /// Beside the ring's descriptor: for what needs no ring.
+    file: File,
+    blocks: Cell<u64>,
 }
 
 impl FileDisk {
     /// Over devices that all shards share; `ring` is this shard's.
     pub fn new(ring: Ring, arena: Arena, devices: &Devices) -> Result<FileDisk, OpenError> {
         let device = |opened: &crate::file::Opened| {
-            let fd = Fd::new(opened.duplicate()?);
-            Ok(Device { fd, kind: opened.kind, blocks: opened.blocks })
+            let (fd, file) = (Fd::new(opened.duplicate()?), opened.duplicate()?);
+            let blocks = Cell::new(blocks_of(&file).map_err(|error| opened.failed(&error))?);
+            Ok(Device { fd, kind: opened.kind, file, blocks })
         };
         let devices = devices.iter().map(device).collect::<Result<_, _>>()?;
         Ok(FileDisk { ring, arena, devices, blocks_read: Cell::new(0) })
@@ -60,7 +64,7 @@ impl FileDisk {
         assert!(bytes.is_multiple_of(BLOCK_BYTES), "a disk moves whole blocks");
         let device = self.device(at.device())?;
         let end = at.index() + (bytes / BLOCK_BYTES) as u64;
-        if end > device.blocks { Err(MediaError::OutOfRange) } else { Ok(device) }
+        if end > device.blocks.get() { Err(MediaError::OutOfRange) } else { Ok(device) }
     }
 }
 
@@ -71,7 +75,31 @@ impl Disk for FileDisk {
 
     /// Panics when there is no such device.
     fn device_blocks(&self, device: DeviceId) -> u64 {
-        self.devices[usize::from(device.0)].blocks
+        self.devices[usize::from(device.0)].blocks.get()
+    }
+
+    /// What cannot be measured is as long as it was.
+    fn measure(&self, device: DeviceId) -> u64 {
+        let device = &self.devices[usize::from(device.0)];
+        if let Ok(blocks) = blocks_of(&device.file) {
+            device.blocks.set(blocks);
+        }
+        device.blocks.get()
+    }
+
+    fn can_lengthen(&self, device: DeviceId) -> bool {
+        self.device(device).is_ok_and(|device| device.kind == Kind::Regular)
+    }
+
+    fn lengthen(&self, id: DeviceId, blocks: u64) -> Result<(), MediaError> {
+        let device = self.device(id)?;
+        if device.kind == Kind::Block || blocks < self.measure(id) {
+            return Err(MediaError::OutOfRange);
+        }
+        let bytes = blocks.checked_mul(BLOCK_BYTES as u64).ok_or(MediaError::OutOfRange)?;
+        device.file.set_len(bytes).map_err(|error| media_error(&error, MediaError::Write))?;
+        self.measure(id);
+        Ok(())
     }
 
     fn has_fua(&self, _device: DeviceId) -> bool {
@@ -116,7 +144,7 @@ impl Disk for FileDisk {
     async fn discard(&self, run: Run) -> Result<(), MediaError> {
         let device = self.device(run.start.device())?;
         let end = run.start.index().checked_add(run.blocks);
-        if end.is_none_or(|end| end > device.blocks) {
+        if end.is_none_or(|end| end > device.blocks.get()) {
             return Err(MediaError::OutOfRange);
         }
         if device.kind == Kind::Block || run.blocks == 0 {

@@ -65,7 +65,6 @@ pub(crate) struct Opened {
     pub(crate) path: PathBuf,
     pub(crate) file: File,
     pub(crate) kind: Kind,
-    pub(crate) blocks: u64,
     direct: bool,
 }
 
@@ -106,15 +105,21 @@ impl Opened {
             _ => return Err(OpenError::NotADevice { path: path.into() }),
         };
         lock(&file, path, mode)?;
-        // The end of a block device is its size; its metadata says 0.
-        let bytes = (&file).seek(SeekFrom::End(0)).map_err(failed)?;
-        let blocks = bytes / BLOCK_BYTES as u64;
-        Ok(Opened { path: path.into(), file, kind, blocks, direct })
+        Ok(Opened { path: path.into(), file, kind, direct })
+    }
+
+    pub(crate) fn failed(&self, error: &io::Error) -> OpenError {
+        open_error(&self.path, error)
     }
 
     pub(crate) fn duplicate(&self) -> Result<File, OpenError> {
         self.file.try_clone().map_err(|error| open_error(&self.path, &error))
     }
+}
+
+/// As long as it is now: the end of a block device is its size; its metadata says 0.
+pub(crate) fn blocks_of(mut file: &File) -> io::Result<u64> {
+    Ok(file.seek(SeekFrom::End(0))? / BLOCK_BYTES as u64)
 }
 
 fn open_error(path: &Path, error: &io::Error) -> OpenError {

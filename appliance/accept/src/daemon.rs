@@ -39,6 +39,9 @@ pub struct Setup {
     pub environment: Vec<(&'static str, String)>,
     /// `serve` with this, on a pool that is made first, in the place of `up`.
     pub serve: Option<ServeConfig>,
+    /// With `serve`: the metadata device and perhaps one for data, formatted already, in the place of
+    /// a file in `dir`.
+    pub devices: Vec<PathBuf>,
     /// More flags.
     pub arguments: Vec<String>,
 }
@@ -65,6 +68,7 @@ impl Setup {
             port: free_port()?,
             environment: Vec::new(),
             serve: None,
+            devices: Vec::new(),
             arguments: Vec::new(),
         })
     }
@@ -80,8 +84,15 @@ impl Setup {
         let one = || format!("\"127.0.0.1:{}\"", self.port);
         let listen = listen.clone().unwrap_or_else(one);
         let dir = self.dir.display();
+        let pool = match &self.devices[..] {
+            [] => format!("dir = \"{dir}\""),
+            [meta] => format!("meta = \"{}\"", meta.display()),
+            [meta, data, ..] => {
+                format!("meta = \"{}\"\ndata = \"{}\"", meta.display(), data.display())
+            }
+        };
         format!(
-            "{exports}\n[nfs]\nlisten = [{listen}]\n{nfs}\n[pool]\ndir = \"{dir}\"\n\
+            "{exports}\n[nfs]\nlisten = [{listen}]\n{nfs}\n[pool]\n{pool}\n\
              [control]\nsocket = \"{dir}/control.sock\"\n"
         )
     }
@@ -96,10 +107,10 @@ impl Setup {
     pub fn prepare(&self) -> Result<()> {
         let Some(config) = &self.serve else { return Ok(()) };
         self.write_config(config)?;
-        if self.dir.join("pool").exists() {
+        std::fs::create_dir_all(&self.dir).context("cannot make the pool's folder")?;
+        if !self.devices.is_empty() || self.dir.join("pool").exists() {
             return Ok(());
         }
-        std::fs::create_dir_all(&self.dir).context("cannot make the pool's folder")?;
         let mut format = program::cairn(&["format", "--size", self.size])?;
         format.arg("--dir").arg(&self.dir);
         program::finish(format)?.succeeded("cairn format").map(|_| ())

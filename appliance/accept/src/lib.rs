@@ -32,7 +32,7 @@ mod tree;
 pub use client::{Answer, Client, Cred, Fault, Found, Made, now_or, set_mode, set_size};
 pub use clock::{Deadline, eventually, pause};
 pub use daemon::{Daemon, ServeConfig, Setup, free_port};
-pub use loop_device::LoopDevice;
+pub use loop_device::{LoopDevice, LoopDisk, tool};
 pub use nfs3_client::nfs3_types;
 pub use program::{Finished, binary, cairn, finish, has_subcommand, run_within};
 pub use served::{Address, Served};

@@ -1,4 +1,5 @@
-//! An ext4 file system on a loop device of its own, whose flushes can be counted.
+//! Loop devices: bare ones for pools to be on, and an ext4 file system on one of its own, whose
+//! flushes can be counted.
 //!
 //! Killing a process proves nothing about flushes, and a system call trace does not show what a
 //! ring submits. The block layer counts the flush requests that each device has completed: on a
@@ -68,6 +69,53 @@ impl Drop for LoopDevice {
     }
 }
 
+/// A bare block device over a sparse file, which goes with the value. Needs root.
+pub struct LoopDisk {
+    device: PathBuf,
+    image: PathBuf,
+    _dir: TempDir,
+}
+
+impl LoopDisk {
+    /// `options`: more of losetup's.
+    pub fn attach(bytes: u64, options: &[&str]) -> Result<LoopDisk> {
+        let dir = tempfile::Builder::new().prefix("cairn-loop-").tempdir()?;
+        let image = dir.path().join("image");
+        std::fs::File::create(&image)?.set_len(bytes)?;
+        let arguments = [&["--find", "--show"], options, &[path_text(&image)?]].concat();
+        let device = tool("losetup", &arguments)?.trim().into();
+        Ok(LoopDisk { device, image, _dir: dir })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.device
+    }
+
+    /// As an argument of a command.
+    pub fn text(&self) -> &str {
+        self.device.to_str().unwrap_or_default()
+    }
+
+    /// What is behind it, for those who look at bytes.
+    pub fn image(&self) -> &Path {
+        &self.image
+    }
+
+    /// Makes the device so long, whoever has it open.
+    pub fn resize(&self, bytes: u64) -> Result<()> {
+        std::fs::OpenOptions::new().write(true).open(&self.image)?.set_len(bytes)?;
+        tool("losetup", &["--set-capacity", self.text()]).map(|_| ())
+    }
+}
+
+impl Drop for LoopDisk {
+    fn drop(&mut self) {
+        if let Err(error) = tool("losetup", &["--detach", self.text()]) {
+            eprintln!("left attached: {error:#}");
+        }
+    }
+}
+
 fn flush_count(stat: &str) -> Option<u64> {
     stat.split_whitespace().nth(FLUSH_FIELD)?.parse().ok()
 }
@@ -76,7 +124,8 @@ fn path_text(path: &Path) -> Result<&str> {
     path.to_str().context("the temporary folder's name is not text")
 }
 
-fn tool(program: &str, arguments: &[&str]) -> Result<String> {
+/// Runs a tool of the system to its end; it must succeed.
+pub fn tool(program: &str, arguments: &[&str]) -> Result<String> {
     let mut command = Command::new(program);
     command.args(arguments);
     let sbin = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";

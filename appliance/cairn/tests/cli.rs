@@ -28,6 +28,7 @@ const VERBS: &[&str] = &[
     "changes",
     "ino-path",
     "get-referring-entries",
+    "resize-devices",
     "counters",
     "top",
     "completions",

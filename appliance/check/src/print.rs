@@ -74,6 +74,7 @@ pub fn superblock(superblock: &Superblock) -> Value {
             "role": device.role,
             "state": device.state,
             "mirror_group": device.mirror_group,
+            "growing": device.growing_blocks(),
         })
     });
     let logs = superblock.log_table().iter().map(|log| {

@@ -59,6 +59,8 @@ impl Owner {
 
 struct Device {
     blocks: u64,
+    /// Behind these the device is growing: what follows is unassigned or nobody's, as a whole.
+    usable: u64,
     holds_meta: bool,
     holds_data: bool,
 }
@@ -86,6 +88,7 @@ impl Space {
     pub fn of(superblock: &Superblock, findings: &Findings) -> Space {
         let devices = superblock.device_table().iter().map(|entry| Device {
             blocks: entry.blocks.get(),
+            usable: entry.usable_blocks(),
             holds_meta: entry.holds_meta(),
             holds_data: entry.holds_data(),
         });
@@ -127,6 +130,11 @@ impl Space {
             let object = Object::Owned { run, owners: [Some(owner), None] };
             findings.note("space", object, "lies on a device with another role");
         }
+        let unassigned = Owner::Free(InodeNo::ROOT.tablet(), Purpose::Unassigned);
+        if run.end().index() > device.usable && owner != unassigned {
+            let object = Object::Owned { run, owners: [Some(owner), None] };
+            findings.note("space", object, "lies in what its device is only about to grow by");
+        }
         let mut claims = self.claims.borrow_mut();
         match claims.last_mut() {
             Some(last) if last.owner == owner && last.end() == run.start => {
@@ -155,7 +163,9 @@ impl Space {
                 let is_rounding = last == Owner::Front
                     && to.index() - from.index() < NODE_UNIT
                     && to.index().is_multiple_of(NODE_UNIT);
-                if gaps && from < to && !is_rounding {
+                let is_growing = device.usable < device.blocks
+                    && (from.index(), to.index()) == (device.usable, device.blocks);
+                if gaps && from < to && !is_rounding && !is_growing {
                     let run = Run::new(from, to.index() - from.index());
                     findings.note("space", Object::Run(run), "belongs to nobody");
                 }

@@ -1,6 +1,8 @@
 //! Why the daemon, or an offline command, could not do its work: one line for the operator, and the
 //! errno that scripts and the exit text carry.
 
+use crate::place::DevicePath;
+use cairn_base::BLOCK_BYTES;
 use cairn_check::CheckError;
 use cairn_engine::format_pool::{FormatError, FormatFailed};
 use cairn_engine::open::OpenError;
@@ -98,9 +100,37 @@ pub fn open_failure(error: &OpenError) -> Failure {
     Failure::new(errno, error.to_string())
 }
 
+/// The same, with the name of the device that it is about.
+pub fn open_failure_on(error: &OpenError, paths: &[DevicePath]) -> Failure {
+    let device = match error {
+        OpenError::Superblock { device, .. }
+        | OpenError::WrongDevice { device, .. }
+        | OpenError::OtherPool { device }
+        | OpenError::Truncated { device, .. } => *device,
+        OpenError::Media { block, .. } => block.device(),
+        _ => return open_failure(error),
+    };
+    let mut failure = open_failure(error);
+    if let Some(named) = paths.get(usize::from(device.0)) {
+        failure.text = format!("{}: {}", named.path.display(), failure.text);
+    }
+    failure
+}
+
 /// Why a pool could not be made.
-pub fn format_failure(error: &FormatFailed) -> Failure {
+pub fn format_failure(error: &FormatFailed, paths: &[DevicePath]) -> Failure {
     match error {
+        FormatFailed::Refused(FormatError::TooSmall { device, blocks, needed }) => {
+            let path = paths.get(usize::from(device.0)).map(|device| device.path.display());
+            let path = path.map(|path| path.to_string()).unwrap_or_default();
+            let bytes = |blocks: u64| blocks * BLOCK_BYTES as u64;
+            let text = format!(
+                "{path} is too small: it has {} bytes, at least {} are needed there",
+                bytes(*blocks),
+                bytes(*needed)
+            );
+            Failure::new(Errno::ENOSPC, text)
+        }
         FormatFailed::Refused(refused) => {
             let errno = match refused {
                 FormatError::TooSmall { .. } => Errno::ENOSPC,
@@ -110,6 +140,6 @@ pub fn format_failure(error: &FormatFailed) -> Failure {
             };
             Failure::new(errno, refused.to_string())
         }
-        FormatFailed::Disk(error) => open_failure(error),
+        FormatFailed::Disk(error) => open_failure_on(error, paths),
     }
 }

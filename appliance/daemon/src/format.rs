@@ -5,7 +5,7 @@
 //! that an interrupted format is no pool.
 
 use crate::doors::SystemEntropy;
-use crate::error::{Failure, format_failure, open_failure};
+use crate::error::{Failure, format_failure, open_failure_on};
 use crate::offline::Offline;
 use crate::pin::Cores;
 use crate::place::{Claim, Place, Unfinished, embedded_exists, remove_embedded};
@@ -19,6 +19,9 @@ use std::path::Path;
 /// A pool has room for the logs of at least so many shards, so that a small machine's pool can move
 /// to a larger one.
 const SHARDS_MIN: u16 = 4;
+
+/// Of one log area, however small the device.
+const LOG_BLOCKS_MIN: u64 = (4 << 20) / BLOCK_BYTES as u64;
 
 #[derive(Clone, Debug)]
 pub struct FormatRequest {
@@ -52,7 +55,7 @@ pub fn format(request: &FormatRequest) -> Result<Formatted, Failure> {
             if !request.force {
                 claim.refuse_signatures()?;
             }
-            claim.wipe_fronts()?;
+            claim.wipe_signatures()?;
             make(&claim, request.tablets, SHARDS_MIN)
         }
     }
@@ -78,12 +81,17 @@ fn make(claim: &Claim, tablets: Option<u16>, shards: u16) -> Result<Formatted, F
     let cores = Cores::allowed().map_or(SHARDS_MIN, |cores| cores.shards_default());
     let shards = shards.max(cores).max(SHARDS_MIN);
     let mut options = FormatOptions::for_size(blocks * BLOCK_BYTES as u64, shards);
+    // The logs are for a pool of this size, but must leave room beside them on their device.
+    let room = disk.device_blocks(DeviceId(0)) / (4 * u64::from(shards));
+    options.log_blocks = options.log_blocks.min(room).max(LOG_BLOCKS_MIN);
     if let Some(tablets) = tablets {
         options.tablets = tablets;
     }
     offline
         .run(format_pool(&**disk, &options, &SystemEntropy, offline.clock()))
-        .map_err(|error| format_failure(&error))?;
-    let superblock = offline.run(read_superblock(&**disk)).map_err(|error| open_failure(&error))?;
+        .map_err(|error| format_failure(&error, claim.paths()))?;
+    let superblock = offline
+        .run(read_superblock(&**disk))
+        .map_err(|error| open_failure_on(&error, claim.paths()))?;
     Ok(Formatted { fsid: superblock.fsid, tablets: superblock.tablets.get() })
 }

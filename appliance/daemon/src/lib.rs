@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod block_device;
 mod config;
 mod descriptors;
 mod doors;

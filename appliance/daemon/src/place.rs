@@ -7,8 +7,9 @@
 //! An embedded pool is made under another name and renamed when it is whole: a first `up` that is
 //! killed half way leaves no half a pool behind, only a file that the next one replaces.
 
+use crate::block_device::BlockDevice;
 use crate::error::Failure;
-use crate::signature::{self, FRONT_BYTES, Signature};
+use crate::signature::{self, BACK_BYTES, FRONT_BYTES, Signature};
 use cairn_base::BLOCK_BYTES;
 use cairn_format::superblock::ROOTS_START;
 use cairn_nvme::{Devices, Mode, OpenError};
@@ -16,7 +17,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The one file of an embedded pool, in its folder.
@@ -85,8 +86,12 @@ pub struct Claim {
 impl Claim {
     /// `EBUSY` when the pool is in use.
     pub fn take(paths: Vec<DevicePath>, mode: Mode) -> Result<Claim, Failure> {
+        refuse_twice(&paths)?;
         let exclusive = match mode {
-            Mode::ReadWrite => open_exclusively(&paths)?,
+            Mode::ReadWrite => {
+                paths.iter().try_for_each(|device| refuse_unfit(&device.path))?;
+                open_exclusively(&paths)?
+            }
             Mode::ReadOnly => Vec::new(),
         };
         let files: Vec<&Path> = paths.iter().map(|device| device.path.as_path()).collect();
@@ -106,26 +111,34 @@ impl Claim {
     /// Refuses what `format` would destroy.
     pub fn refuse_signatures(&self) -> Result<(), Failure> {
         for DevicePath { path, .. } in &self.paths {
-            let front = read_front(path).map_err(|e| Failure::file("cannot read", path, &e))?;
-            let what = match signature::find(&front) {
-                None => continue,
-                Some(Signature::Pool) => "a pool",
-                Some(Signature::Foreign(what)) => what,
+            let partitions = BlockDevice::at(path).map(|d| d.partitions()).unwrap_or_default();
+            let what = match (&partitions[..], find_signature(path)?) {
+                ([], None) => continue,
+                ([], Some(found)) => found.to_string(),
+                (some, None) => format!("partitions ({})", some.join(", ")),
+                (some, Some(found)) => format!("{found}, with partitions ({})", some.join(", ")),
             };
-            let text = format!("{} holds {what}; --force destroys it", path.display());
+            let text = format!(
+                "{} holds {what}: name another device, or --force destroys it",
+                path.display()
+            );
             return Err(Failure::new(Errno::EEXIST, text));
         }
         Ok(())
     }
 
     /// Zeroes what others could still recognise, superblocks of earlier pools included.
-    pub fn wipe_fronts(&self) -> Result<(), Failure> {
-        let zeros = vec![0; ROOTS_START as usize * BLOCK_BYTES];
+    pub fn wipe_signatures(&self) -> Result<(), Failure> {
         for DevicePath { path, .. } in &self.paths {
             let wipe = || {
-                let file = OpenOptions::new().write(true).open(path)?;
-                let length = length_of(&file)?.min(zeros.len() as u64) as usize;
-                file.write_all_at(&zeros[..length], 0)?;
+                let file = OpenOptions::new().read(true).write(true).open(path)?;
+                let length = length_of(&file)?;
+                let (at, back) = read_back(&file)?;
+                if signature::find_behind(&back, length).is_some() {
+                    file.write_all_at(&vec![0; back.len()], at)?;
+                }
+                let front = length.min(ROOTS_START * BLOCK_BYTES as u64);
+                file.write_all_at(&vec![0; front as usize], 0)?;
                 file.sync_data()
             };
             wipe().map_err(|e| Failure::file("cannot write", path, &e))?;
@@ -209,17 +222,83 @@ fn remove(path: &Path) -> Result<(), Failure> {
     std::fs::remove_file(path).map_err(|e| Failure::file("cannot remove", path, &e))
 }
 
+/// One device in two places would be two owners of its blocks.
+fn refuse_twice(paths: &[DevicePath]) -> Result<(), Failure> {
+    let [first, second] = paths else { return Ok(()) };
+    let file = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    let devices = (BlockDevice::at(&first.path), BlockDevice::at(&second.path));
+    let (what, twice) = match devices {
+        (Some(a), Some(b)) => ("share blocks", a.overlaps(&b)),
+        _ => {
+            ("are the same file", file(&first.path).is_some_and(|a| Some(a) == file(&second.path)))
+        }
+    };
+    if !twice {
+        return Ok(());
+    }
+    let (first, second) = (first.path.display(), second.path.display());
+    let text = format!("{first} and {second} {what}: name two devices, or one alone with --meta");
+    Err(Failure::new(Errno::EINVAL, text))
+}
+
+/// No pool can be on such a device, whatever is forced.
+fn refuse_unfit(path: &Path) -> Result<(), Failure> {
+    let Some(device) = BlockDevice::at(path) else { return Ok(()) };
+    let path = path.display();
+    if device.is_read_only() {
+        let text = format!("{path} is read-only: `blockdev --setrw {path}` may change that");
+        return Err(Failure::new(Errno::EROFS, text));
+    }
+    if let Some(bytes) = device.unfit_block_bytes() {
+        let text = format!(
+            "{path} has logical blocks of {bytes} bytes: a pool needs 512 to 4096, a power of two"
+        );
+        return Err(Failure::new(Errno::EINVAL, text));
+    }
+    Ok(())
+}
+
 fn open_exclusively(paths: &[DevicePath]) -> Result<Vec<File>, Failure> {
     let mut exclusive = Vec::new();
     for DevicePath { path, .. } in paths {
         let failed = |e| Failure::file("cannot open", path, &e);
-        if std::fs::metadata(path).map_err(failed)?.file_type().is_block_device() {
-            let mut options = OpenOptions::new();
-            options.read(true).custom_flags(OFlag::O_EXCL.bits());
-            exclusive.push(options.open(path).map_err(failed)?);
+        if !std::fs::metadata(path).map_err(failed)?.file_type().is_block_device() {
+            continue;
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(OFlag::O_EXCL.bits());
+        match options.open(path) {
+            Ok(file) => exclusive.push(file),
+            Err(error) if error.raw_os_error() == Some(Errno::EBUSY as i32) => {
+                let held = BlockDevice::at(path).map(|device| device.held_by()).unwrap_or_default();
+                let text = format!("{} is in use: {held}", path.display());
+                return Err(Failure::new(Errno::EBUSY, text));
+            }
+            Err(error) => return Err(failed(error)),
         }
     }
     Ok(exclusive)
+}
+
+fn find_signature(path: &Path) -> Result<Option<Signature>, Failure> {
+    let look = || {
+        let file = File::open(path)?;
+        let mut front = vec![0; length_of(&file)?.min(FRONT_BYTES as u64) as usize];
+        file.read_exact_at(&mut front, 0)?;
+        let (_, back) = read_back(&file)?;
+        let behind = || signature::find_behind(&back, length_of(&file).ok()?);
+        Ok(signature::find(&front).or_else(behind))
+    };
+    look().map_err(|e| Failure::file("cannot read", path, &e))
+}
+
+/// The last bytes, and where they begin.
+fn read_back(file: &File) -> io::Result<(u64, Vec<u8>)> {
+    let length = length_of(file)?;
+    let at = length.saturating_sub(BACK_BYTES as u64);
+    let mut back = vec![0; (length - at) as usize];
+    file.read_exact_at(&mut back, at)?;
+    Ok((at, back))
 }
 
 pub fn device_failure(error: OpenError) -> Failure {
@@ -237,13 +316,6 @@ pub fn device_failure(error: OpenError) -> Failure {
         OpenError::Lock { path, .. } => Failure::file("cannot lock", &path, &errno.into()),
         other => Failure::new(errno, other.to_string()),
     }
-}
-
-fn read_front(path: &Path) -> io::Result<Vec<u8>> {
-    let file = File::open(path)?;
-    let mut front = vec![0; length_of(&file)?.min(FRONT_BYTES as u64) as usize];
-    file.read_exact_at(&mut front, 0)?;
-    Ok(front)
 }
 
 /// Also of a block device, whose metadata says 0.
@@ -306,8 +378,35 @@ mod tests {
         let claim = take(&Place::Devices { meta: path, data: None }).unwrap();
         let refused = claim.refuse_signatures().unwrap_err();
         assert!(refused.text.contains("ext4"), "{refused}");
-        claim.wipe_fronts().unwrap();
+        claim.wipe_signatures().unwrap();
         claim.refuse_signatures().unwrap();
+    }
+
+    #[test]
+    fn what_stands_at_the_end_only_is_refused_and_wiped_too() {
+        let dir = tempdir().unwrap();
+        let path = dir.path().join("disk");
+        let mut image = vec![0; 4 << 20];
+        let last_sector = image.len() - 512;
+        image[last_sector..last_sector + 8].copy_from_slice(b"EFI PART");
+        std::fs::write(&path, image).unwrap();
+        let claim = take(&Place::Devices { meta: path, data: None }).unwrap();
+        let refused = claim.refuse_signatures().unwrap_err();
+        assert!(refused.text.contains("GPT") && refused.text.contains("disk"), "{refused}");
+        claim.wipe_signatures().unwrap();
+        claim.refuse_signatures().unwrap();
+    }
+
+    #[test]
+    fn one_file_under_two_names_is_refused() {
+        let dir = tempdir().unwrap();
+        let (file, link) = (dir.path().join("file"), dir.path().join("link"));
+        std::fs::write(&file, vec![0; 4096]).unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let refused = take(&Place::Devices { meta: file, data: Some(link) });
+        let text = refused.as_ref().err().map(|failure| failure.text.clone()).unwrap_or_default();
+        assert!(text.contains("the same file"), "{text}");
+        assert_eq!(errno(refused), Some(Errno::EINVAL));
     }
 
     #[test]

@@ -10,7 +10,7 @@
 
 use crate::config::{Config, FirstUse};
 use crate::descriptors;
-use crate::error::{Failure, open_failure};
+use crate::error::{Failure, open_failure_on};
 use crate::format::make_embedded;
 use crate::frontend_mail::frontend_mail;
 use crate::offline::Offline;
@@ -142,7 +142,7 @@ fn read_seeds(claim: &Claim, shards: u16) -> Result<Vec<ShardSeed>, Failure> {
     }
     let offline = Offline::new(claim.devices())?;
     let divided = offline.run(read_and_divide(&**offline.disk(), shards));
-    divided.map_err(|error| open_failure(&error))
+    divided.map_err(|error| open_failure_on(&error, claim.paths()))
 }
 
 /// The port, held from before the pool is touched until every shard listens on it: whoever has it

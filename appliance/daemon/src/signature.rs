@@ -2,20 +2,38 @@
 //!
 //! The list is of what an operator may lose by a wrong device name: file systems, partition tables,
 //! volume managers, and pools of ours. All of them put a magic number at a fixed place in the first
-//! mebibyte. A device with nothing of the list may hold data all the same; telling that from
+//! mebibyte, but for a few that stand at the end. A device with nothing of the list may hold data all the same; telling that from
 //! leftovers is not possible, so only the list refuses.
 
 use cairn_base::BLOCK_BYTES;
 use cairn_format::superblock::{SUPERBLOCK_A, SUPERBLOCK_B, Superblock, SuperblockError};
+use std::fmt;
 
 /// How much of a device `find` needs to see; less when the device is smaller.
 pub const FRONT_BYTES: usize = 1 << 20;
 
+/// How much of a device's end `find_behind` needs to see; less when the device is smaller.
+pub const BACK_BYTES: usize = 128 << 10;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signature {
     /// A pool, in whatever state and version.
-    Pool,
+    /// With the pool's id, where it can be read.
+    Pool(Option<[u8; 16]>),
     Foreign(&'static str),
+}
+
+impl fmt::Display for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Signature::Pool(None) => f.write_str("a device of a pool"),
+            Signature::Pool(Some(fsid)) => {
+                f.write_str("a device of the pool ")?;
+                fsid.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+            Signature::Foreign(what) => f.write_str(what),
+        }
+    }
 }
 
 /// (what it is, where its magic stands, the magic).
@@ -58,12 +76,12 @@ pub fn find(front: &[u8]) -> Option<Signature> {
         let copy = front.get(slot as usize * BLOCK_BYTES..).unwrap_or_default();
         match Superblock::parse(copy) {
             Err(SuperblockError::NotAPool) => {}
-            Ok(_)
-            | Err(
+            Ok(found) => return Some(Signature::Pool(Some(found.fsid))),
+            Err(
                 SuperblockError::Damage(_)
                 | SuperblockError::Version { .. }
                 | SuperblockError::IncompatFeatures { .. },
-            ) => return Some(Signature::Pool),
+            ) => return Some(Signature::Pool(None)),
         }
     }
     let stands = |at: usize, magic: &[u8]| front.get(at..at + magic.len()) == Some(magic);
@@ -74,6 +92,26 @@ pub fn find(front: &[u8]) -> Option<Signature> {
     }
     let zfs = ZFS_RING.step_by(1024).any(|at| stands(at, &ZFS_MAGIC));
     zfs.then_some(Signature::Foreign("a member of a ZFS pool"))
+}
+
+/// The same of `back`, the end of a device of `length` bytes.
+pub fn find_behind(back: &[u8], length: u64) -> Option<Signature> {
+    let stands = |at: Option<u64>, magic: &[u8]| {
+        let first = length - back.len() as u64;
+        let from = at.and_then(|at| at.checked_sub(first)).and_then(|at| usize::try_from(at).ok());
+        from.and_then(|from| back.get(from..)).is_some_and(|rest| rest.starts_with(magic))
+    };
+    // The backup header is in the last sector, of whichever size.
+    if [512, 4096].iter().any(|sector| stands(length.checked_sub(*sector), b"EFI PART")) {
+        return Some(Signature::Foreign("the backup of a GPT partition table"));
+    }
+    // md(4), version 1.0: 8 KiB before the end or a little more; 0.90: in the last whole 64 KiB.
+    let newer = length.checked_sub(8192).map(|at| at / 4096 * 4096);
+    let older = (length / 65_536 * 65_536).checked_sub(65_536);
+    if stands(newer, b"\xfc\x4e\x2b\xa9") || stands(older, b"\xfc\x4e\x2b\xa9") {
+        return Some(Signature::Foreign("a member of an md array"));
+    }
+    None
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@
 //!    blocks that are freed now are not reused yet. A crash here opens the old epoch again.
 //! 3. When every shard has come so far, the superblock names the new epoch and its logs: one
 //!    durable write, the moment the old logs end.
-//! 4. Operations over tablets that were committed are finished, and only then is anybody served.
+//! 4. Operations over tablets that were committed are finished, a device that was growing has grown
+//!    (`resize.rs`), and only then is anybody served.
 //!
 //! More or fewer shards than last time is normal: tablets go to whoever owns them now, log areas
 //! of shards that are no more are kept for when they are again, and new ones come out of tablet 1.
@@ -57,7 +58,7 @@ pub enum OpenError {
         listed: usize,
         given: usize,
     },
-    /// The device is shorter than when the pool was made.
+    /// The device is shorter than the pool has it.
     Truncated {
         device: DeviceId,
         blocks: u64,
@@ -111,8 +112,10 @@ impl std::fmt::Display for OpenError {
             }
             OpenError::Truncated { device, blocks, listed } => write!(
                 f,
-                "device {} has {blocks} blocks of 4 KiB, the pool was made with {listed}",
-                device.0
+                "device {} was cut short: it has {} bytes, the pool has {} on it; nothing was written",
+                device.0,
+                blocks * BLOCK_BYTES as u64,
+                listed * BLOCK_BYTES as u64
             ),
             OpenError::Media { block, error } => write!(f, "block {block}: {error:?}"),
             OpenError::LogDamaged { shard, position, acknowledged } => write!(
@@ -468,6 +471,7 @@ impl<D: Doors> Shard<D> {
         self.finish_pending().await?;
         if self.core.id == leader {
             self.barrier.wait_applied(others).await;
+            self.resume_growing().await?;
             self.barrier.all_applied.set(true);
             self.barrier.changed.wake_all();
         } else {
@@ -488,6 +492,7 @@ impl<D: Doors> Shard<D> {
         for _both_slots in 0..2 {
             write_to_all(&*self.disk, &mut superblock).await?;
         }
+        self.growth.keep(superblock);
         Ok(())
     }
 
@@ -519,7 +524,10 @@ impl<D: Doors> Shard<D> {
 }
 
 /// Writes the next generation of the superblock to every device, durably.
-async fn write_to_all<K: Disk>(disk: &K, superblock: &mut Superblock) -> Result<(), OpenError> {
+pub(crate) async fn write_to_all<K: Disk>(
+    disk: &K,
+    superblock: &mut Superblock,
+) -> Result<(), OpenError> {
     superblock.generation = (superblock.generation.get() + 1).into();
     // Device 0 decides which generation counts, so it comes last.
     for index in (0..superblock.device_count).rev() {

@@ -13,6 +13,7 @@ use crate::status::ShardStatus;
 use crate::txn::Class;
 use crate::txn::across::{Fact, Watch};
 use cairn_base::door::Doors;
+use cairn_base::{DeviceId, Run};
 use cairn_format::item::PartChange;
 use cairn_format::key::Purpose;
 use cairn_format::{InodeNo, OpId, Seq, ShardId, TabletId};
@@ -84,6 +85,17 @@ pub enum Ask {
         max: usize,
     },
     Status,
+    /// Look how long the devices are now.
+    Measure,
+    /// Tablet 1 gets what a device has grown by, unless it has it; asked of its owner.
+    TakeUp(Run),
+    /// So many blocks of the device may be used from now on.
+    Grown {
+        device: DeviceId,
+        blocks: u64,
+    },
+    /// Unassigned blocks of each device; asked of tablet 1's owner.
+    Unassigned,
     /// This shard has recovered its tablets; answered when the pool's new epoch is durable.
     Recovered,
     /// This shard has applied what it had pending; answered when all have.
@@ -101,6 +113,7 @@ pub enum Answer {
     Walk(Result<Vec<(Seq, InodeNo)>, FsError>),
     Changes(Result<Vec<Change>, FsError>),
     Status(Box<ShardStatus>),
+    Unassigned(Result<Vec<u64>, FsError>),
 }
 
 pub type Mail = Letter<Ask, Answer>;
@@ -184,6 +197,9 @@ impl<D: Doors> Shard<D> {
             | Ask::Forget { .. }
             | Ask::LockRenames { .. }
             | Ask::UnlockRenames { .. }
+            | Ask::Measure
+            | Ask::TakeUp(_)
+            | Ask::Grown { .. }
             | Ask::Recovered
             | Ask::Applied => Answer::Done(Err(stopped)),
             Ask::ParentOf(_) => Answer::Parent(Err(stopped)),
@@ -192,6 +208,7 @@ impl<D: Doors> Shard<D> {
             Ask::Walk { .. } => Answer::Walk(Err(stopped)),
             Ask::Changes { .. } => Answer::Changes(Err(stopped)),
             Ask::Status => Answer::Status(Box::new(self.status_here())),
+            Ask::Unassigned => Answer::Unassigned(Err(stopped)),
         }
     }
 
@@ -235,6 +252,16 @@ impl<D: Doors> Shard<D> {
                 Answer::Changes(self.changes_here(from, to, max).await)
             }
             Ask::Status => Answer::Status(Box::new(self.status_here())),
+            Ask::Measure => {
+                self.measure_here();
+                Answer::Done(Ok(()))
+            }
+            Ask::TakeUp(run) => Answer::Done(self.take_up_here(run).await),
+            Ask::Grown { device, blocks } => {
+                self.grown_here(device, blocks);
+                Answer::Done(Ok(()))
+            }
+            Ask::Unassigned => Answer::Unassigned(self.unassigned_here().await),
             Ask::Recovered => {
                 self.barrier.recovered(from).await;
                 Answer::Done(Ok(()))

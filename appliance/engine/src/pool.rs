@@ -1,14 +1,17 @@
-//! The facts of one pool that every shard needs and that do not change while it is open.
+//! The facts of one pool that every shard needs. While it is open only the devices' sizes change, by
+//! `resize.rs`.
 
 use cairn_base::hash;
-use cairn_base::{BlockNo, DeviceId};
+use cairn_base::{BlockNo, DeviceId, Run};
 use cairn_format::key::Purpose;
 use cairn_format::superblock::Superblock;
 use cairn_format::{Epoch, NodeId, ShardId, TabletId};
+use std::cell::Cell;
 
 #[derive(Clone, Debug)]
 pub struct Device {
-    pub blocks: u64,
+    /// Blocks that may be in use: of a device that grows, those it had before (`resize.rs`).
+    pub blocks: Cell<u64>,
     pub zone_blocks: u64,
     pub holds_nodes: bool,
     pub holds_data: bool,
@@ -30,7 +33,7 @@ pub struct Pool {
 impl Pool {
     pub fn of(superblock: &Superblock, shards: u16) -> Pool {
         let devices = superblock.device_table().iter().map(|entry| Device {
-            blocks: entry.blocks.get(),
+            blocks: Cell::new(entry.usable_blocks()),
             zone_blocks: entry.zone_blocks.get(),
             holds_nodes: entry.holds_meta(),
             holds_data: entry.holds_data(),
@@ -79,6 +82,12 @@ impl Pool {
     }
 
     pub fn blocks(&self) -> u64 {
-        self.devices.iter().map(|device| device.blocks).sum()
+        self.devices.iter().map(|device| device.blocks.get()).sum()
+    }
+
+    /// The part of a run that may be used: none of what a growing device is about to have.
+    pub fn usable(&self, run: Run) -> Run {
+        let end = self.devices[usize::from(run.start.device().0)].blocks.get();
+        Run::new(run.start, run.blocks.min(end.saturating_sub(run.start.index())))
     }
 }

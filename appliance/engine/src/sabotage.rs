@@ -29,6 +29,9 @@ pub enum Sabotage {
     FoldDropsItem,
     /// An open numbers its epoch without writing that to the pool first.
     EpochNotClaimed,
+    /// A device grows in the superblock without the mark that says the new blocks are nobody's yet.
+    /// Not in `ALL`: `appliance/sim/tests/resize.rs` plants it, since only a verifier sees space that is lost.
+    GrownWithoutMark,
 }
 
 impl Sabotage {

@@ -15,6 +15,7 @@ use crate::once::Answers;
 use crate::open::Barrier;
 use crate::peer::Peers;
 use crate::pool::Pool;
+use crate::resize::Growth;
 use crate::snapshot::Snapshot;
 use crate::space::{Reads, SpaceChange};
 use crate::tablet::Tablet;
@@ -141,6 +142,7 @@ pub struct Shard<D: Doors> {
     /// Permits of operations this shard takes part in, from prepare to apply.
     pub(crate) parts: RefCell<BTreeMap<OpId, Vec<Permit<D>>>>,
     pub(crate) barrier: Barrier,
+    pub(crate) growth: Growth,
     /// Kept for a check on line; at most one.
     pub(crate) snapshot: RefCell<Option<Snapshot<D>>>,
     write_verifier: Cell<u64>,
@@ -187,6 +189,7 @@ impl<D: Doors> Shard<D> {
             rename_held: RefCell::default(),
             parts: RefCell::default(),
             barrier: Barrier::default(),
+            growth: Growth::default(),
             snapshot: RefCell::default(),
             write_verifier: Cell::new(epoch << 16),
             epoch_begun: Cell::new(false),

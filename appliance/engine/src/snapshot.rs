@@ -52,12 +52,13 @@ pub(crate) struct Snapshot<D: Doors> {
 }
 
 impl<D: Doors> Shard<D> {
-    /// Begins to keep what is readable, and stops the log. `Busy` when there is a snapshot.
+    /// Begins to keep what is readable, and stops the log. `Busy` when there is a snapshot, or while the
+    /// superblock is being written.
     pub async fn begin_snapshot(self: &Rc<Self>, id: SnapshotId) -> Result<Cut, FsError> {
         if self.is_stopping() {
             return Err(FsError::Stopped);
         }
-        if self.snapshot.borrow().is_some() {
+        if self.snapshot.borrow().is_some() || self.growth.is_under_way() {
             return Err(FsError::Busy);
         }
         let expires = self.handle.now() + PAUSE_MAX;

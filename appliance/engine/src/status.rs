@@ -5,6 +5,7 @@ use crate::counters::CounterValues;
 use crate::error::FsError;
 use crate::log::LogClass;
 use crate::peer::{Answer, Ask, mismatch};
+use crate::resize::DeviceSpace;
 use crate::shard::Shard;
 use cairn_base::Nanos;
 use cairn_base::door::{Clock, Doors};
@@ -45,9 +46,9 @@ pub struct ShardStatus {
 /// The pool's use of space, for df and FSSTAT.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolTotals {
-    /// Blocks of 4 KiB of all devices.
+    /// Blocks of 4 KiB of the devices that hold data.
     pub blocks: u64,
-    /// What new data could use: free data blocks and blocks in no zone.
+    /// What new data could use: free data blocks there, and blocks there in no zone.
     pub blocks_free: u64,
     pub inodes: u64,
 }
@@ -109,11 +110,15 @@ impl<D: Doors> Shard<D> {
 
     pub async fn statfs(&self) -> Result<PoolTotals, FsError> {
         let all = self.status().await?;
-        let sum = |of: fn(&ShardStatus) -> u64| all.iter().map(of).sum::<u64>();
+        let devices = self.spaces(&all).await?;
+        let sum = |of: fn(&DeviceSpace) -> u64| {
+            devices.iter().filter(|device| device.holds_data).map(of).sum::<u64>()
+        };
+        let blocks = sum(|device| device.blocks);
         Ok(PoolTotals {
-            blocks: self.core.pool.blocks(),
-            blocks_free: sum(|s| s.free_data_blocks) + sum(|s| s.free_unassigned_blocks),
-            inodes: sum(|s| s.inodes),
+            blocks,
+            blocks_free: sum(|device| device.blocks_free).min(blocks),
+            inodes: all.iter().map(|status| status.inodes).sum(),
         })
     }
 

@@ -9,6 +9,9 @@
 //! and when devices change. Everything that changes with the load is in the write log and in the
 //! tablet roots (`tablet_root.rs`), whose blocks follow on device 0 from `ROOTS_START`.
 //!
+//! A device that grows changes its entry and nothing else: of the first eight devices that is within
+//! the sector that the header is in, so such an update cannot be torn.
+//!
 //! What always holds in a parsed superblock: it describes the device it is on, device 0 may hold
 //! metadata, each log area lies on a listed device that may hold metadata, behind the fixed front
 //! of that device, and apart from all other areas; what is not in use is zero.
@@ -44,6 +47,9 @@ pub const ROLE_DATA: u8 = 3;
 /// The device is in use.
 pub const DEVICE_IN_SERVICE: u8 = 1;
 
+/// Most blocks that a device grows by in one step.
+pub const GROWING_MAX: u64 = (1 << 40) - 1;
+
 pub const LOG_UNUSED: u8 = 0;
 pub const LOG_IN_USE: u8 = 1;
 /// Replayed at open, then given back.
@@ -63,7 +69,9 @@ pub struct DeviceEntry {
     pub role: u8,
     pub state: u8,
     pub mirror_group: u8,
-    pub reserved: [u8; 5],
+    /// How many blocks at the device's end are being taken up, as 40 bits: until this is zero again
+    /// they may be an unassigned run of tablet 1 or nobody's, and are used by nobody.
+    pub growing: [u8; 5],
 }
 
 const _: () = assert!(size_of::<DeviceEntry>() == 48);
@@ -77,7 +85,7 @@ impl DeviceEntry {
         role: 0,
         state: 0,
         mirror_group: 0,
-        reserved: [0; 5],
+        growing: [0; 5],
     };
 
     pub fn holds_meta(&self) -> bool {
@@ -86,6 +94,22 @@ impl DeviceEntry {
 
     pub fn holds_data(&self) -> bool {
         matches!(self.role, ROLE_MIXED | ROLE_DATA)
+    }
+
+    pub fn growing_blocks(&self) -> u64 {
+        let [a, b, c, d, e] = self.growing;
+        u64::from_le_bytes([a, b, c, d, e, 0, 0, 0])
+    }
+
+    /// At most `GROWING_MAX`.
+    pub fn set_growing_blocks(&mut self, blocks: u64) {
+        assert!(blocks <= GROWING_MAX, "a device grows in steps that 40 bits can count");
+        self.growing.copy_from_slice(&blocks.to_le_bytes()[..5]);
+    }
+
+    /// The part of the device that may be in use.
+    pub fn usable_blocks(&self) -> u64 {
+        self.blocks.get().saturating_sub(self.growing_blocks())
     }
 }
 
@@ -277,14 +301,11 @@ impl Superblock {
             if device.state != DEVICE_IN_SERVICE {
                 return Err(Damage::Value("device state"));
             }
-            if device.reserved != [0; 5] {
-                return Err(Damage::Value("device reserved"));
-            }
             let front = front_blocks(index, self.tablets.get());
-            if device.blocks.get() < front || device.blocks.get() >> 56 != 0 {
+            if device.usable_blocks() < front || device.blocks.get() >> 56 != 0 {
                 return Err(Damage::Bounds("device blocks"));
             }
-            if device.zone_blocks.get() == 0 || device.zone_blocks.get() > device.blocks.get() {
+            if device.zone_blocks.get() == 0 || device.zone_blocks.get() > device.usable_blocks() {
                 return Err(Damage::Bounds("device zone blocks"));
             }
         }

@@ -154,6 +154,11 @@ impl Media {
         self.devices.get(usize::from(device.0)).map_or(0, |d| d.blocks)
     }
 
+    /// The device has more blocks from now on, as one behind a volume manager may.
+    pub fn grow(&mut self, device: DeviceId, more: u64) {
+        self.devices[usize::from(device.0)].blocks += more;
+    }
+
     pub fn has_fua(&self, device: DeviceId) -> bool {
         self.devices.get(usize::from(device.0)).is_some_and(|d| d.fua)
     }

@@ -20,6 +20,7 @@ use crate::workload::Workload;
 use crate::world::{BootError, World};
 use cairn_base::prng::Prng;
 use cairn_base::{BLOCK_BYTES, DeviceId, Nanos};
+use cairn_engine::Grow;
 use cairn_engine::error::FsError;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -183,6 +184,9 @@ impl<'a> Run<'a> {
         self.idle = (0..self.scenario.clients).collect();
         let mut left = self.scenario.requests;
         self.last_answer = self.world.clock.now();
+        if self.scenario.grow {
+            self.grow_device();
+        }
         loop {
             self.take_answers()?;
             if self.faults_fired() > 0 {
@@ -208,6 +212,20 @@ impl<'a> Run<'a> {
             let stepped = self.world.machine().step()?;
             self.demand_progress(stepped)?;
         }
+    }
+
+    /// A device grows under the pool, and the pool takes it up whenever it comes to that.
+    fn grow_device(&mut self) {
+        let count = self.scenario.world.device_blocks.len() as u64;
+        let device = DeviceId(self.prng.below(count) as u8);
+        let more = 1 + self.prng.below(5000);
+        self.log.say(|| format!("device {} grows by {more} blocks", device.0));
+        self.world.media.borrow_mut().grow(device, more);
+        let shard = self.world.shards()[0].clone();
+        self.world.machine().spawn(0, async move {
+            // Whether it came to an end is not part of the history: power or a fault may stop it.
+            let _ = shard.resize_devices(&[Grow { device, blocks: None }]).await;
+        });
     }
 
     /// Goes on until nobody waits.

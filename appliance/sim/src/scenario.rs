@@ -30,6 +30,8 @@ pub struct Scenario {
     pub rounds: usize,
     /// Requests of each round, unless the power goes earlier.
     pub requests: u32,
+    /// In each round a device grows and the pool takes it up, while clients are at work.
+    pub grow: bool,
     /// A device error, in the second round.
     pub fault: Option<Fault>,
     /// Blocks that rot, at the very end.
@@ -87,6 +89,8 @@ impl Scenario {
             churn: false,
             rounds: 1 + (1 << prng.below(4)) + prng.below(3) as usize,
             requests: 20 + prng.below(180) as u32,
+            // Drawn apart, so that the other seeds stay what they were.
+            grow: Prng::new(seed ^ 0x6772_6f77).percent(15),
             fault,
             rot: if prng.percent(30) { 1 + prng.below(3) as usize } else { 0 },
         };

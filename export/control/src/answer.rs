@@ -4,8 +4,7 @@
 //! the client that made them, not here.
 
 use crate::request::{
-    ChangeIndex, ControlReply, ControlRequest, Local, Pool, Position, Role, SnapshotStep, Space,
-    Target,
+    ChangeIndex, ControlReply, ControlRequest, Local, Pool, Position, SnapshotStep, Target,
 };
 use cairn_base::door::Doors;
 use cairn_engine::attr::Attr;
@@ -53,6 +52,9 @@ pub async fn answer<D: Doors>(
         ControlRequest::NameAt { site, child } => {
             Ok(ControlReply::Name(shard.call(op::NameAt { site, child }).await?))
         }
+        ControlRequest::Resize(wanted) => {
+            Ok(ControlReply::Resized(shard.resize_devices(&wanted).await?))
+        }
         ControlRequest::Snapshot(id, step) => Ok(match step {
             SnapshotStep::Begin => ControlReply::Cut(Box::new(shard.begin_snapshot(id).await?)),
             SnapshotStep::Resume => ControlReply::Held(shard.resume_log(id)),
@@ -71,22 +73,13 @@ async fn resolve<D: Doors>(shard: &Rc<Shard<D>>, names: Vec<Name>) -> Result<Att
     shard.call(op::Getattr { ino }).await
 }
 
-/// A pool of several devices is shown as one: the engine counts free blocks by what they may
-/// become, not by where they lie.
 async fn pool<D: Doors>(shard: &Rc<Shard<D>>) -> Result<Pool, FsError> {
-    let totals = shard.statfs().await?;
-    let role = if shard.core.pool.devices.len() == 1 { Role::Mixed } else { Role::All };
     Ok(Pool {
         fsid: shard.fsid(),
         epoch: shard.epoch().0,
         tablets: u64::from(shard.tablets()),
         stable: shard.stable().await?,
-        inodes: totals.inodes,
-        space: vec![Space {
-            role,
-            blocks_total: totals.blocks,
-            blocks_used: totals.blocks - totals.blocks_free.min(totals.blocks),
-            blocks_free: totals.blocks_free,
-        }],
+        inodes: shard.statfs().await?.inodes,
+        devices: shard.device_spaces().await?,
     })
 }

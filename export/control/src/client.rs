@@ -123,6 +123,14 @@ impl Client {
         Ok(Stream { replies: replies.map_err(refused)?.into_inner() })
     }
 
+    pub async fn resize_devices(
+        &mut self,
+        request: proto::ResizeDevicesRequest,
+    ) -> Result<proto::ResizeDevicesReply, ClientError> {
+        let reply = self.service.resize_devices(request).await;
+        reply.map(tonic::Response::into_inner).map_err(refused)
+    }
+
     pub async fn counters(&mut self, prefix: &str) -> Result<Vec<proto::Counter>, ClientError> {
         let request = proto::CountersRequest { prefix: prefix.into() };
         let reply = self.service.counters(request).await.map_err(refused)?;

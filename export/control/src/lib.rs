@@ -15,6 +15,7 @@ mod bridge;
 mod changes;
 mod check;
 mod counters;
+mod devices;
 mod paths;
 mod server;
 mod service;

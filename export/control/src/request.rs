@@ -6,7 +6,7 @@ use cairn_engine::attr::Attr;
 use cairn_engine::name::Name;
 use cairn_engine::op::Named;
 use cairn_engine::status::ShardStatus;
-use cairn_engine::{Change, Cut, SnapshotId};
+use cairn_engine::{Change, Cut, DeviceSpace, Grow, Resized, SnapshotId};
 use cairn_format::item::Site;
 use cairn_format::{InodeNo, Seq};
 
@@ -37,6 +37,8 @@ pub enum ControlRequest {
         site: Site,
         child: InodeNo,
     },
+    /// Of shard 0.
+    Resize(Vec<Grow>),
     /// Of the shard that is asked.
     Snapshot(SnapshotId, SnapshotStep),
 }
@@ -55,6 +57,7 @@ pub enum ControlReply {
     Sites(Vec<Site>),
     /// Nothing: the place does not name that child any more.
     Name(Option<Named>),
+    Resized(Vec<Resized>),
     /// The snapshot has begun.
     Cut(Box<Cut>),
     /// Whether the snapshot was held until now.
@@ -121,25 +124,8 @@ pub struct Pool {
     pub tablets: u64,
     pub stable: Seq,
     pub inodes: u64,
-    pub space: Vec<Space>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// The pool's only device.
-    Mixed,
-    /// All devices together.
-    All,
-}
-
-/// Blocks of all devices of one role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Space {
-    pub role: Role,
-    pub blocks_total: u64,
-    pub blocks_used: u64,
-    /// What a new file could use.
-    pub blocks_free: u64,
+    /// In the order of the pool.
+    pub devices: Vec<DeviceSpace>,
 }
 
 /// What one shard's loop and frontend know, which the engine does not see.

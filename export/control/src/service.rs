@@ -11,16 +11,17 @@ use crate::check::{Check, StartCheck};
 use crate::proto::control_server::Control;
 use crate::proto::{self, stat_request};
 use crate::request::{
-    ChangeIndex, ControlReply, ControlRequest, Local, Pool, Position, Role, Space, Target, WalkPage,
+    ChangeIndex, ControlReply, ControlRequest, Local, Pool, Position, Target, WalkPage,
 };
 use crate::server::ShowExports;
 use crate::status::{self, unexpected};
-use crate::{changes, counters, paths};
+use crate::{changes, counters, devices, paths};
 use cairn_base::BLOCK_BYTES;
-use cairn_engine::SnapshotId;
 use cairn_engine::attr::{Attr, FileKind};
+use cairn_engine::error::FsError;
 use cairn_engine::name::Name;
 use cairn_engine::status::ShardStatus;
+use cairn_engine::{DeviceSpace, SnapshotId};
 use cairn_format::{InodeNo, Seq};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -105,6 +106,7 @@ impl Control for Service {
             open_blocks_read_in_logs: sum(|shard| shard.open_blocks_read_in_logs),
             shards,
             nfs: (self.exports)().await.nfs,
+            devices: pool.devices.iter().map(devices::status).collect(),
         }))
     }
 
@@ -116,7 +118,7 @@ impl Control for Service {
     }
 
     async fn df(&self, _: Request<proto::DfRequest>) -> Result<Response<proto::DfReply>, Status> {
-        let entries = self.pool().await?.space.iter().map(df_entry).collect();
+        let entries = self.pool().await?.devices.iter().map(devices::df_entry).collect();
         Ok(Response::new(proto::DfReply { entries }))
     }
 
@@ -125,13 +127,14 @@ impl Control for Service {
         _: Request<proto::StatfsRequest>,
     ) -> Result<Response<proto::StatfsReply>, Status> {
         let pool = self.pool().await?;
-        let sum = |field: fn(&Space) -> u64| pool.space.iter().map(field).sum();
+        let for_files = pool.devices.iter().filter(|device| device.holds_data);
+        let sum = |field: fn(&DeviceSpace) -> u64| for_files.clone().map(field).sum();
         Ok(Response::new(proto::StatfsReply {
             fsid: hex(&pool.fsid),
             stable_seq: pool.stable.0,
             block_bytes: BLOCK_BYTES as u64,
-            blocks_total: sum(|space| space.blocks_total),
-            blocks_free: sum(|space| space.blocks_free),
+            blocks_total: sum(|device| device.blocks),
+            blocks_free: sum(|device| device.blocks_free),
             inodes: pool.inodes,
         }))
     }
@@ -221,6 +224,22 @@ impl Control for Service {
         let (replies, stream) = mpsc::channel(1);
         tokio::spawn(paths::send_entries(self.shards[0].clone(), ino, replies));
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn resize_devices(
+        &self,
+        request: Request<proto::ResizeDevicesRequest>,
+    ) -> Result<Response<proto::ResizeDevicesReply>, Status> {
+        let devices = self.pool().await?.devices;
+        let wanted = devices::plan(&devices, request.get_ref())?;
+        match self.shards[0].call(ControlRequest::Resize(wanted)).await {
+            Ok(ControlReply::Resized(done)) => Ok(Response::new(devices::resized(&devices, &done))),
+            Ok(_) => Err(unexpected()),
+            Err(CallError::Fs(FsError::Busy)) => {
+                Err(status::in_use("a check is running: resize when it has ended"))
+            }
+            Err(error) => Err(status::of_call(error)),
+        }
     }
 
     async fn counters(
@@ -354,20 +373,6 @@ fn parse_walk(request: proto::WalkInodesRequest) -> Result<WalkPage, Status> {
 
 fn position(position: &Position) -> proto::IndexPosition {
     proto::IndexPosition { seq: position.seq.0, ino: position.ino }
-}
-
-fn df_entry(space: &Space) -> proto::DfEntry {
-    let role = match space.role {
-        Role::Mixed => "mixed",
-        Role::All => "all",
-    };
-    proto::DfEntry {
-        role: role.into(),
-        block_bytes: BLOCK_BYTES as u64,
-        blocks_total: space.blocks_total,
-        blocks_used: space.blocks_used,
-        blocks_free: space.blocks_free,
-    }
 }
 
 fn stat_reply(attr: &Attr) -> proto::StatReply {

@@ -44,7 +44,7 @@ fn shard(entries: Vec<Position>, is_held: bool) -> cairn_control::Caller {
                     tablets: 256,
                     stable: STABLE,
                     inodes: entries.len() as u64,
-                    space: Vec::new(),
+                    devices: Vec::new(),
                 })))),
                 ControlRequest::Snapshot(_, SnapshotStep::Begin) => {
                     let at = BlockNo::from_raw(0);

@@ -37,6 +37,22 @@ pub trait Disk: 'static {
 
     fn device_blocks(&self, device: DeviceId) -> u64;
 
+    /// Looks how long the device is now, since some grow while they are open. From then on
+    /// `device_blocks` says so.
+    fn measure(&self, device: DeviceId) -> u64 {
+        self.device_blocks(device)
+    }
+
+    /// Whether it can be made longer from here, as a file can.
+    fn can_lengthen(&self, _device: DeviceId) -> bool {
+        false
+    }
+
+    /// Makes it longer; durable with the next flush.
+    fn lengthen(&self, _device: DeviceId, _blocks: u64) -> Result<(), MediaError> {
+        Err(MediaError::OutOfRange)
+    }
+
     /// Whether a durable write costs no flush of its own, so that several may be in flight.
     fn has_fua(&self, device: DeviceId) -> bool;
 

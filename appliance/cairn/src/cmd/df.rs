@@ -10,9 +10,10 @@ use clap::Args;
 /// Show space
 #[derive(Args)]
 #[command(
-    long_about = "Show space in one line: role (mixed for a pool of one device, else all), bytes of \
-                  a block, blocks in all, blocks used, blocks that a new file could use, percent \
-                  used.",
+    long_about = "Show space, a line for each device: role (mixed for a pool of one device, else meta \
+                  or data), bytes of a block, blocks the pool has, blocks used, blocks that a new \
+                  file could use (of a meta device: its metadata), percent used, blocks the device \
+                  has grown by since, which resize-devices takes up.",
     after_help = "Examples:\n  cairn df\n  cairn df --json | jq .blocks_free"
 )]
 pub struct Df {}
@@ -24,7 +25,7 @@ impl Df {
         })?;
         let mut out = Output::new(globals.json);
         let mut reader =
-            out.header("role block_bytes blocks_total blocks_used blocks_free used%")?;
+            out.header("role block_bytes blocks_total blocks_used blocks_free used% blocks_more")?;
         for entry in &reply.entries {
             if reader == Reader::Gone {
                 break;
@@ -40,7 +41,12 @@ fn line(entry: &DfEntry) -> String {
     let used = u128::from(entry.blocks_used) * 100;
     let percent = used.div_ceil(u128::from(entry.blocks_total.max(1)));
     format!(
-        "{} {} {} {} {} {percent}%",
-        entry.role, entry.block_bytes, entry.blocks_total, entry.blocks_used, entry.blocks_free
+        "{} {} {} {} {} {percent}% {}",
+        entry.role,
+        entry.block_bytes,
+        entry.blocks_total,
+        entry.blocks_used,
+        entry.blocks_free,
+        entry.blocks_more
     )
 }

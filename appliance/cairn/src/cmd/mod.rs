@@ -12,6 +12,7 @@ mod get_referring_entries;
 mod ino_path;
 mod man;
 mod print;
+mod resize_devices;
 mod serve;
 mod stat;
 mod statfs;
@@ -41,6 +42,7 @@ pub enum Command {
     Changes(changes::Changes),
     InoPath(ino_path::InoPath),
     GetReferringEntries(get_referring_entries::GetReferringEntries),
+    ResizeDevices(resize_devices::ResizeDevices),
     Counters(counters::Counters),
     Top(top::Top),
     Completions(completions::Completions),
@@ -68,6 +70,7 @@ impl Command {
             Command::Changes(_) => "changes",
             Command::InoPath(_) => "ino-path",
             Command::GetReferringEntries(_) => "get-referring-entries",
+            Command::ResizeDevices(_) => "resize-devices",
             Command::Counters(_) => "counters",
             Command::Top(_) => "top",
             Command::Completions(_) => "completions",
@@ -93,6 +96,7 @@ impl Command {
             Command::Changes(changes) => changes.run(globals),
             Command::InoPath(path) => path.run(globals),
             Command::GetReferringEntries(entries) => entries.run(globals),
+            Command::ResizeDevices(resize) => resize.run(globals),
             Command::Counters(counters) => counters.run(globals),
             Command::Top(top) => top.run(globals),
             Command::Completions(completions) => completions.run(globals),

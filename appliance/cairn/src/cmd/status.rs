@@ -5,7 +5,7 @@ use crate::exit::{self, Error, Outcome};
 use crate::live::{self, with_daemon};
 use crate::output::{Output, Reader};
 use crate::top::bytes;
-use cairn_control::proto::{ShardStatus, StatusReply};
+use cairn_control::proto::{DeviceStatus, ShardStatus, StatusReply};
 use clap::Args;
 
 /// Show what the daemon is doing
@@ -59,8 +59,17 @@ fn pool_lines(reply: &StatusReply) -> Vec<String> {
             reply.open_blocks_read_in_logs, reply.open_blocks_read_outside_logs
         ),
     ];
+    lines.extend(reply.devices.iter().map(device_line));
     lines.extend(reply.nfs.as_ref().map(super::exports::limits_line));
     lines
+}
+
+fn device_line(device: &DeviceStatus) -> String {
+    let more = match device.bytes_more {
+        0 => String::new(),
+        more => format!(", {more} bytes more can be used: cairn resize-devices"),
+    };
+    format!("device {} {}{more}", device.role, bytes(device.bytes))
 }
 
 fn shard_lines(shard: &ShardStatus) -> Vec<String> {

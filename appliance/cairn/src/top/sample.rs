@@ -106,7 +106,8 @@ impl View {
         }
         procedures.sort_by(|a, b| b.calls_per_s.cmp(&a.calls_per_s).then(a.name.cmp(&b.name)));
         let space = |of: fn(&DfEntry) -> u64| {
-            new.space.iter().map(|entry| of(entry).saturating_mul(entry.block_bytes)).sum()
+            let for_files = new.space.iter().filter(|entry| entry.role != "meta");
+            for_files.map(|entry| of(entry).saturating_mul(entry.block_bytes)).sum()
         };
         View {
             health: new.status.health.clone(),

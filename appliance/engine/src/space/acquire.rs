@@ -103,6 +103,15 @@ impl<D: Doors> Shard<D> {
         tablet.space.mature(self.epoch_begun.get(), |ticket| self.log.is_settled(ticket))
     }
 
+    /// Every unassigned run, for who must know them all; on the owner of tablet 1.
+    pub(crate) async fn load_unassigned(&self) -> Result<Rc<Tablet>, FsError> {
+        let tablet = self.core.tablet(SPACE_TABLET);
+        while tablet.space.unloaded_from(Purpose::Unassigned).is_some() {
+            self.load_runs(&tablet, Purpose::Unassigned).await?;
+        }
+        Ok(tablet)
+    }
+
     async fn load_runs(&self, tablet: &Rc<Tablet>, purpose: Purpose) -> Result<(), FsError> {
         self.read_with(|view| {
             let Some(from) = tablet.space.unloaded_from(purpose) else { return Ok(()) };
@@ -211,13 +220,12 @@ impl<D: Doors> Shard<D> {
         let unit = if purpose == Purpose::Node { NODE_UNIT } else { 1 };
         let choose = |free: &super::RunSet| {
             let serves = |run: &Run| pool.serves(run.start.device(), purpose);
-            let pieces = free.iter().filter(serves);
+            let pieces = free.iter().filter(serves).map(|run| pool.usable(run));
             let pieces = pieces.filter_map(|r| zone_piece(r, pool.zone_blocks(r.start), unit));
             pieces.max_by_key(|piece| (piece.blocks, std::cmp::Reverse(piece.start)))
         };
         let space = self.core.tablet(SPACE_TABLET);
-        let pool_blocks: u64 = pool.devices.iter().map(|device| device.blocks).sum();
-        if space.space.total(Purpose::Unassigned) < pool_blocks / SNAPSHOT_SHARE {
+        if space.space.total(Purpose::Unassigned) < pool.blocks() / SNAPSHOT_SHARE {
             self.give_up_snapshot();
         }
         let held = loop {

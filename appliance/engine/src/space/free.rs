@@ -16,7 +16,7 @@ use super::{Reads, RunSet};
 use crate::limits::NODE_UNIT;
 use crate::log::Ticket;
 use crate::sabotage::{Sabotage, planted};
-use cairn_base::{BlockNo, Run};
+use cairn_base::{BlockNo, DeviceId, Run};
 use cairn_format::key::{Key, Purpose};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -103,6 +103,20 @@ impl Space {
 
     pub fn unpromised(&self, purpose: Purpose) -> u64 {
         self.side(purpose).borrow().unpromised()
+    }
+
+    /// Whether the items have `block` as free; of the loaded ones.
+    pub fn holds(&self, purpose: Purpose, block: BlockNo) -> bool {
+        let side = self.side(purpose).borrow();
+        let before = side.items.range(..=block).next_back();
+        before.is_some_and(|(start, blocks)| Run::new(*start, *blocks).contains(block))
+    }
+
+    /// Blocks of the loaded items on one device.
+    pub fn blocks_on(&self, purpose: Purpose, device: DeviceId) -> u64 {
+        let side = self.side(purpose).borrow();
+        let items = side.items.iter().filter(|(start, _)| start.device() == device);
+        items.map(|(_, blocks)| blocks).sum()
     }
 
     /// Blocks that can be reserved now.

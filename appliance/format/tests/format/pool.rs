@@ -66,7 +66,8 @@ fn a_superblock_describes_sound_devices() {
     assert_eq!(forged(|s| s.devices[1].role = 4), value("device role"));
     assert_eq!(forged(|s| s.devices[0].role = ROLE_DATA), value("device role"));
     assert_eq!(forged(|s| s.devices[0].state = 0), value("device state"));
-    assert_eq!(forged(|s| s.devices[0].reserved[4] = 1), value("device reserved"));
+    let growing = |blocks| move |s: &mut Superblock| s.devices[0].set_growing_blocks(blocks);
+    assert_eq!(forged(growing(u64::from(u32::MAX))), bounds("device blocks"));
     assert_eq!(forged(|s| s.devices[0].blocks = 575.into()), bounds("device blocks"));
     assert_eq!(forged(|s| s.devices[1].blocks = (1 << 56).into()), bounds("device blocks"));
     assert_eq!(forged(|s| s.devices[1].zone_blocks = 0.into()), bounds("device zone blocks"));
