@@ -13,6 +13,8 @@ const PRINTED: &[&str] = &[
     "ExportEntry",
     "NfsClient",
     "NfsLimits",
+    "MemoryReply",
+    "MemoryPart",
     "Counter",
 ];
 

@@ -15,6 +15,7 @@ mod error;
 mod format;
 mod frontend;
 mod frontend_mail;
+mod memory;
 mod observed;
 mod offline;
 mod online_check;

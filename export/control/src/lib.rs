@@ -15,6 +15,7 @@ mod bridge;
 mod changes;
 mod check;
 mod counters;
+mod memory;
 mod paths;
 mod server;
 mod service;

@@ -15,7 +15,7 @@ use crate::request::{
 };
 use crate::server::ShowExports;
 use crate::status::{self, unexpected};
-use crate::{changes, counters, paths};
+use crate::{changes, counters, memory, paths};
 use cairn_base::BLOCK_BYTES;
 use cairn_engine::SnapshotId;
 use cairn_engine::attr::{Attr, FileKind};
@@ -82,9 +82,11 @@ impl Control for Service {
         let pool = self.pool().await?;
         let statuses = self.statuses().await?;
         let mut shards = Vec::with_capacity(self.shards.len());
-        for (shard, status) in self.shards.iter().zip(&statuses) {
+        let mut known = Vec::with_capacity(self.shards.len());
+        for (shard, status) in self.shards.iter().zip(statuses) {
             let local = local(shard).await?;
-            shards.push(shard_status(status, local.useful_work_permille));
+            shards.push(shard_status(&status, local.useful_work_permille));
+            known.push((status, local));
         }
         let sum = |field: fn(&proto::ShardStatus) -> u64| shards.iter().map(field).sum();
         let health = if shards.iter().any(|shard| shard.stopped) { "stopped" } else { "ok" };
@@ -105,6 +107,7 @@ impl Control for Service {
             open_blocks_read_in_logs: sum(|shard| shard.open_blocks_read_in_logs),
             shards,
             nfs: (self.exports)().await.nfs,
+            memory: Some(memory::report(&known)),
         }))
     }
 

@@ -1,6 +1,6 @@
 //! The view as lines of text, for a pipe or a log.
 
-use super::bytes;
+use super::{bytes, memory};
 use super::sample::View;
 
 pub fn lines(view: &View) -> Vec<String> {
@@ -21,6 +21,7 @@ pub fn lines(view: &View) -> Vec<String> {
             bytes(view.bytes_free),
             view.inodes
         ),
+        memory(view),
     ];
     lines.extend(view.shards.iter().map(|shard| {
         format!(
