@@ -74,6 +74,8 @@ pub struct Usage {
     pub carved_bytes: u64,
     /// Bytes of the mapping in chunks that have pages: used now, or waiting with their pages.
     pub resident_bytes: u64,
+    /// Those of them that wait.
+    pub idle_bytes: u64,
     /// Heap bytes inside live buffers.
     pub heap_bytes: u64,
     /// How often the heap had to help, ever.
@@ -172,6 +174,7 @@ impl Arena {
             mapped_bytes: pool.map.as_ref().map_or(0, |map| (map.blocks * BLOCK_BYTES) as u64),
             carved_bytes: (carved * BLOCK_BYTES) as u64,
             resident_bytes: pool.resident_bytes.load(Ordering::Relaxed) as u64,
+            idle_bytes: pool.free.iter().zip(CLASS_BYTES).map(|(f, b)| f.len() * b).sum::<usize>() as u64,
             heap_bytes: pool.heap_bytes.load(Ordering::Relaxed),
             heap_allocs: pool.heap_allocs.load(Ordering::Relaxed),
         }

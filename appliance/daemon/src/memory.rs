@@ -1,7 +1,7 @@
 //! One budget of memory, divided over everything that grows with load.
 //!
 //! What a process of this kind needs whatever it serves comes off first: its code, its control thread,
-//! its stacks and rings. The rest is divided by fixed shares (`SHARES`), evenly over the shards. A share
+//! its stacks and rings, and what its allocator keeps. The rest is divided by fixed shares (`SHARES`), evenly over the shards. A share
 //! that an operator sets himself (`--memtable`, `--data-cache`) is taken at his word, and the others
 //! divide what it leaves. Where that is less than each part needs to work, the daemon does not start, and
 //! says what would do. docs/memory.md says it to operators.
@@ -21,9 +21,12 @@ use cairn_engine::{ANSWER_BYTES, ShardConfig};
 use nix::errno::Errno;
 
 /// Code, the control thread, allocators.
-const PROCESS_BYTES: usize = 24 << 20;
+const PROCESS_BYTES: usize = 32 << 20;
 /// Of one shard whatever it does: its stack, rings, log batches, tables of buffers.
 const SHARD_BYTES: usize = 8 << 20;
+/// Of a budget, what the allocator may keep of memory that was freed: items of memtables are small and
+/// live for different times, so its pages are seldom wholly free.
+const ALLOCATOR_PART: usize = 12;
 /// The least that is divided for one shard.
 const DIVIDED_BYTES_MIN: usize = 64 << 20;
 
@@ -151,10 +154,13 @@ fn divided(
     let mut shares = SHARES;
     shares.memtables *= usize::from(memtable.is_none());
     shares.data_cache *= usize::from(data_cache.is_none());
+    // Kept free for the allocator, beside what the process needs.
+    let kept = budget / ALLOCATOR_PART;
     let rest_min = DIVIDED_BYTES_MIN / 1000 * shares.sum();
     let least = said.saturating_add(rest_min).saturating_mul(shards).saturating_add(fixed(shards));
-    if budget < least {
-        let least_mib = least.div_ceil(1 << 20);
+    if budget - kept < least {
+        let whole = least.saturating_mul(ALLOCATOR_PART) / (ALLOCATOR_PART - 1);
+        let least_mib = whole.div_ceil(1 << 20);
         let with = match (memtable.is_some(), data_cache.is_some()) {
             (false, false) => "",
             (true, false) => " with this --memtable",
@@ -167,7 +173,7 @@ fn divided(
         );
         return Err(Failure::new(Errno::EINVAL, text));
     }
-    let rest = (budget - fixed(shards)) / shards - said;
+    let rest = (budget - kept - fixed(shards)) / shards - said;
     let all = shares.sum();
     let mut parts = shares.map(|share| rest / all * share);
     parts.memtables = memtables.unwrap_or(parts.memtables);
@@ -189,7 +195,7 @@ fn divided(
         connections_max: Some(u32::try_from(connections).unwrap_or(u32::MAX)),
         limits: MemoryLimits {
             budget: Some(budget as u64),
-            process: fixed(shards) as u64,
+            process: (kept + fixed(shards)) as u64,
             parts: parts.map(|bytes| (bytes * shards) as u64),
         },
     })
@@ -218,7 +224,7 @@ mod tests {
     #[test]
     fn the_parts_of_a_budget_come_to_no_more_than_it() {
         assert_eq!(SHARES.sum(), 1000);
-        for (mib, shards) in [(96, 1), (256, 1), (256, 2), (4096, 3), (1 << 20, 64)] {
+        for (mib, shards) in [(128, 1), (256, 1), (256, 2), (4096, 3), (1 << 20, 64)] {
             let budget = mib << 20;
             let division = divided(budget, shards, None, None).unwrap();
             let sum = division.limits.parts.sum() + division.limits.process;
@@ -252,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_small_budget_admits_fewer_connections() {
-        let division = divided(96 << 20, 1, None, None).unwrap();
+        let division = divided(128 << 20, 1, None, None).unwrap();
         let most = division.connections(NetLimits::DEFAULT);
         assert!(most.connections_max < NetLimits::DEFAULT.connections_max);
         assert!(most.connections_max >= 48, "{}", most.connections_max);

@@ -91,6 +91,7 @@ impl Observed {
                 limits: self.limits,
                 resident_bytes: resident_bytes().unwrap_or(0) as u64,
                 arena_bytes: usage.resident_bytes + usage.heap_bytes,
+                idle_bytes: usage.idle_bytes,
                 network_bytes: held as u64,
                 connections_bytes: self.traffic.open.get() * CONNECTION_BYTES as u64,
                 answer_bytes: ANSWER_BYTES as u64,

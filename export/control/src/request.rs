@@ -173,6 +173,8 @@ pub struct Memory {
     pub resident_bytes: u64,
     /// Pages of the buffers of all shards.
     pub arena_bytes: u64,
+    /// Those of them whose buffers wait for their next use.
+    pub idle_bytes: u64,
     /// Calls and answers of this shard's connections, records that are arriving included.
     pub network_bytes: u64,
     /// Those connections themselves.
@@ -233,7 +235,7 @@ memory_parts! {
     connections,
     /// Kept for calls that are repeated.
     answers,
-    /// I/O under way, and buffers that wait for their next use.
+    /// I/O under way.
     buffers,
 }
 
