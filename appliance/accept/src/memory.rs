@@ -101,8 +101,10 @@ pub fn run(options: &Options) -> Result<Summary> {
             .collect();
         let watched = watch(&mut daemon, options, &mut summary);
         over.store(true, Ordering::Relaxed);
-        let rounds: Result<Vec<u64>> =
-            clients.into_iter().map(|client| client.join().expect("a client does not panic")).collect();
+        let rounds: Result<Vec<u64>> = clients
+            .into_iter()
+            .map(|client| client.join().expect("a client does not panic"))
+            .collect();
         (watched, rounds)
     });
     watched?;
@@ -202,7 +204,8 @@ fn work(address: &Address, nth: u64, over: &AtomicBool) -> Result<u64> {
     let mut random = fastrand::Rng::with_seed(nth);
     let mut rounds = 0;
     while !over.load(Ordering::Relaxed) {
-        round(&mut client, &dir, &mut random, over).with_context(|| format!("{name}, round {rounds}"))?;
+        round(&mut client, &dir, &mut random, over)
+            .with_context(|| format!("{name}, round {rounds}"))?;
         rounds += 1;
     }
     Ok(rounds)

@@ -9,8 +9,7 @@ fn a_daemon_stays_within_its_budget_of_memory() {
     if binary().is_none() {
         return skip("memory", "the cairn binary");
     }
-    let options =
-        Options { length: Duration::from_secs(20), memory_bytes: 160 << 20, shards: 1 };
+    let options = Options { length: Duration::from_secs(20), memory_bytes: 160 << 20, shards: 1 };
     match run(&options) {
         Ok(summary) => {
             println!("{summary}");

@@ -135,9 +135,8 @@ impl Arena {
     fn over(map: Option<Map>, resident_bytes_max: usize) -> Arena {
         let blocks = map.as_ref().map_or(0, |map| map.blocks);
         // As many places as the class could ever have chunks, so a list is never full.
-        let list = |blocks: usize, bytes: usize| {
-            ArrayQueue::new((blocks / (bytes / BLOCK_BYTES)).max(1))
-        };
+        let list =
+            |blocks: usize, bytes: usize| ArrayQueue::new((blocks / (bytes / BLOCK_BYTES)).max(1));
         let gives_back = if resident_bytes_max == usize::MAX { 0 } else { blocks };
         let pool = Pool {
             map,
@@ -174,7 +173,8 @@ impl Arena {
             mapped_bytes: pool.map.as_ref().map_or(0, |map| (map.blocks * BLOCK_BYTES) as u64),
             carved_bytes: (carved * BLOCK_BYTES) as u64,
             resident_bytes: pool.resident_bytes.load(Ordering::Relaxed) as u64,
-            idle_bytes: pool.free.iter().zip(CLASS_BYTES).map(|(f, b)| f.len() * b).sum::<usize>() as u64,
+            idle_bytes: pool.free.iter().zip(CLASS_BYTES).map(|(f, b)| f.len() * b).sum::<usize>()
+                as u64,
             heap_bytes: pool.heap_bytes.load(Ordering::Relaxed),
             heap_allocs: pool.heap_allocs.load(Ordering::Relaxed),
         }
@@ -280,9 +280,8 @@ impl Map {
         // SAFETY: the range is inside the mapping, and its chunk is in no `DmaBuf` and on no list (the
         // caller has just taken it off), so there is no reference to its bytes; private memory without
         // a file reads as zeros afterwards, which is initialised.
-        let done = unsafe {
-            self.raw.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, bytes)
-        };
+        let done =
+            unsafe { self.raw.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, bytes) };
         done.is_ok()
     }
 

@@ -40,6 +40,7 @@ pub use cairn_reactor::IdlePolicy;
 pub use config::{
     Config, FirstUse, NFS_DEFAULT, NetLimits, SERVE_SOCKET_DEFAULT, assert_listenable, parse_size,
 };
+pub use doors::{SystemClock, SystemEntropy};
 pub use error::{Failure, check_failure, errno_of};
 pub use format::{FormatRequest, Formatted, format};
 pub use offline::Offline;

@@ -3,8 +3,8 @@
 //! put together when the control thread asks.
 
 use crate::doors::RealDoors;
-use crate::shard_loop::Share;
 use crate::memory::{CONNECTION_BYTES, MEMTABLE_QUARTERS, resident_bytes};
+use crate::shard_loop::Share;
 use cairn_base::Arena;
 use cairn_control::request::{Local, Memory, MemoryLimits, Procedure};
 use cairn_engine::ANSWER_BYTES;

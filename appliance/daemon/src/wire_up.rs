@@ -157,7 +157,8 @@ fn try_run(plan: ShardPlan) -> Result<(), Failure> {
         let Division { held_bytes, open_bytes, .. } = plan.division;
         let budget = Budget::with_open(held_bytes, open_bytes);
         let traffic = lane.observed.serves(&server, &budget);
-        let frontend = Frontend::start(&handle, server, listeners, arena, tally, budget, limits, traffic);
+        let frontend =
+            Frontend::start(&handle, server, listeners, arena, tally, budget, limits, traffic);
         lane.frontend.replace(Some(frontend));
         let _ = plan.news.send(News::Serving);
     }

@@ -35,7 +35,8 @@ type Outcome = Result<Reply, FsError>;
 
 /// Memory of one kept answer: its box, its slot in a map that is two thirds full, and its place in the
 /// order.
-pub const ANSWER_BYTES: usize = size_of::<Outcome>() + 16 + 3 * size_of::<(CallKey, Entry)>() / 2 + 32;
+pub const ANSWER_BYTES: usize =
+    size_of::<Outcome>() + 16 + 3 * size_of::<(CallKey, Entry)>() / 2 + 32;
 
 pub(crate) struct Answers {
     state: RefCell<State>,

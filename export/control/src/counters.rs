@@ -146,8 +146,11 @@ pub(crate) fn counters(shards: &[(ShardStatus, Local)], prefix: &str) -> Vec<Cou
         ]
     });
     let memory = memory(shards);
-    let mut counters: Vec<Counter> =
-        plain.chain(procedures).chain(memory).filter(|counter| counter.name.starts_with(prefix)).collect();
+    let mut counters: Vec<Counter> = plain
+        .chain(procedures)
+        .chain(memory)
+        .filter(|counter| counter.name.starts_with(prefix))
+        .collect();
     counters.sort_by(|a, b| a.name.cmp(&b.name));
     counters
 }

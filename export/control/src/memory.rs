@@ -35,7 +35,8 @@ pub(crate) fn report(shards: &[(ShardStatus, Local)]) -> proto::MemoryReply {
     let arena_max = most.node_cache + most.filters + most.dirty + most.network + most.buffers;
     let idle_max = arena_max.saturating_sub(in_arena + used.buffers);
     let parts = used.named().into_iter().zip(limits.parts.named());
-    let part = |name: &str, bytes, bytes_max| proto::MemoryPart { name: name.into(), bytes, bytes_max };
+    let part =
+        |name: &str, bytes, bytes_max| proto::MemoryPart { name: name.into(), bytes, bytes_max };
     let mut parts: Vec<_> =
         parts.map(|((name, bytes), (_, bytes_max))| part(name, bytes, bytes_max)).collect();
     parts.push(part("idle", one.idle_bytes, idle_max));

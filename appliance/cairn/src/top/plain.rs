@@ -1,7 +1,7 @@
 //! The view as lines of text, for a pipe or a log.
 
-use super::{bytes, memory};
 use super::sample::View;
+use super::{bytes, memory};
 
 pub fn lines(view: &View) -> Vec<String> {
     let mut lines = vec![

@@ -4,8 +4,8 @@
 //! the right and from below, so a narrow terminal shows less and not nonsense. However this ends, by a
 //! key, an error or a panic, the terminal is given back as it was.
 
-use super::{bytes, memory};
 use super::sample::{ShardView, View};
+use super::{bytes, memory};
 use crate::exit::Error;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use ratatui::layout::{Constraint, Layout, Rect};

@@ -184,7 +184,8 @@ impl Default for Dirty {
 impl Dirty {
     pub fn new(bytes_max: usize) -> Dirty {
         let bytes = Cell::default();
-        let state = DirtyState { bytes, bytes_max, queue: RefCell::default(), less: WaitList::new() };
+        let state =
+            DirtyState { bytes, bytes_max, queue: RefCell::default(), less: WaitList::new() };
         Dirty { state: Rc::new(state) }
     }
 
