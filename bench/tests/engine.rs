@@ -7,7 +7,7 @@ use std::process::Command;
 fn every_row_is_measured_and_the_pool_is_removed() {
     let dir = std::env::temp_dir().join(format!("cairn-bench-engine-{}", std::process::id()));
     let mut bench = Command::new(env!("CARGO_BIN_EXE_cairn-bench"));
-    bench.args(["engine", "--files", "500", "--size", "8M", "--seconds", "2", "--json"]);
+    bench.args(["engine", "--files", "20000", "--size", "8M", "--seconds", "2", "--json"]);
     bench.args(["--pool-size", "2G", "--dir"]).arg(&dir);
     let done = bench.output().expect("it starts");
     let stderr = String::from_utf8_lossy(&done.stderr);
