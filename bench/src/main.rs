@@ -2,12 +2,13 @@
 //!
 //! One subcommand for each way in. `nfs` speaks to any NFS version 3 server, so the same program with
 //! the same options measures cairn and what it is compared with; `cargo xtask bench nfs` starts both
-//! and runs it on them in turn. How to read the rows is in `bench/README.md`.
+//! and runs it on them in turn. `engine` has no server: it is the engine itself on a pool file. How to read the rows is in `bench/README.md`.
 
 #![forbid(unsafe_code)]
 
 mod clock;
 mod cpu;
+mod engine;
 mod lane;
 mod nfs;
 mod nfs_command;
@@ -35,12 +36,15 @@ struct Command {
 enum Target {
     /// Load an NFS version 3 server over TCP
     Nfs(nfs_command::Options),
+    /// Drive the engine alone on a pool file, and count what it asks of the device
+    Engine(engine::Options),
 }
 
 fn main() -> ExitCode {
     let Command { target } = Command::parse();
     let done = match &target {
         Target::Nfs(options) => nfs_command::run(options),
+        Target::Engine(options) => engine::run(options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

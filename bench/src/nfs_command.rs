@@ -66,7 +66,7 @@ pub struct Options {
     keep: bool,
 }
 
-fn seconds(text: &str) -> Result<f64> {
+pub fn seconds(text: &str) -> Result<f64> {
     let seconds: f64 = text.parse().context("a number of seconds")?;
     anyhow::ensure!((0.05..=3600.0).contains(&seconds), "between 0.05 and 3600 seconds");
     Ok(seconds)

@@ -15,6 +15,8 @@ const PRINTED: &[&str] = &[
     "ExportEntry",
     "NfsClient",
     "NfsLimits",
+    "MemoryReply",
+    "MemoryPart",
     "Counter",
 ];
 

@@ -12,7 +12,8 @@ use cairn_base::Arena;
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// Records that may be incomplete at once in buffers of the arena: sixty of the largest.
+/// Records that may be incomplete at once in buffers of the arena: sixty of the largest, where nothing
+/// else is said.
 const OPEN_BYTES_MAX: usize = 64 << 20;
 
 /// Cheap to clone; clones are one budget. Those that came early may hold all of it and the others their
@@ -27,16 +28,23 @@ struct Shared {
     bytes: Cell<usize>,
     connections: Cell<usize>,
     open_bytes: Cell<usize>,
+    open_bytes_max: usize,
     heap: Arena,
 }
 
 impl Budget {
     pub fn new(bytes_max: usize) -> Budget {
+        Budget::with_open(bytes_max, OPEN_BYTES_MAX)
+    }
+
+    /// Incomplete records take `open_bytes_max` of the arena at most.
+    pub fn with_open(bytes_max: usize, open_bytes_max: usize) -> Budget {
         let shared = Shared {
             bytes_max,
             bytes: Cell::new(0),
             connections: Cell::new(0),
             open_bytes: Cell::new(0),
+            open_bytes_max,
             heap: Arena::heap(),
         };
         Budget { inner: Rc::new(shared) }
@@ -45,6 +53,11 @@ impl Budget {
     /// Bytes that are held now.
     pub fn bytes(&self) -> usize {
         self.inner.bytes.get()
+    }
+
+    /// Bytes of records that are not complete.
+    pub fn open_bytes(&self) -> usize {
+        self.inner.open_bytes.get()
     }
 
     /// What one connection may hold now. Never nothing, so each comes to its turn by itself.
@@ -64,7 +77,7 @@ impl Budget {
     pub(crate) fn open<'a>(&'a self, bytes: usize, arena: &'a Arena) -> (Opening<'a>, &'a Arena) {
         let open = &self.inner.open_bytes;
         open.set(open.get() + bytes);
-        let fits = open.get() <= OPEN_BYTES_MAX;
+        let fits = open.get() <= self.inner.open_bytes_max;
         (Opening { open, bytes }, if fits { arena } else { &self.inner.heap })
     }
 }

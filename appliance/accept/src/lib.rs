@@ -7,7 +7,7 @@
 //! The library holds what the tests (`tests/`) and the long runs (`main.rs`) have in common: the
 //! daemon as a child process (`daemon.rs`), the client (`client.rs`, `tree.rs`), bytes by hand
 //! (`raw.rs`), and the runs that are long enough to be a program: copy and kill (`kill_run/`), a server
-//! under attack (`hostile/`), and the kernel's own NFS client (`kernel_nfs/`).
+//! under attack (`hostile/`), one with little memory (`memory.rs`), and the kernel's own NFS client (`kernel_nfs/`).
 //!
 //! What always holds: traffic stays on the loopback address, every wait ends by itself with a
 //! message that says what was waited for, and no process outlives the value that started it.
@@ -21,6 +21,7 @@ pub mod kill_run;
 mod loop_device;
 #[expect(unsafe_code, reason = "a file can be mapped in no other way")]
 mod mapped;
+pub mod memory;
 mod program;
 pub mod raw;
 mod served;

@@ -1,7 +1,7 @@
 //! `cairn-accept`: the acceptance runs that are too long for the test suite.
 
 use anyhow::{Context, Result};
-use cairn_accept::{hostile, kernel_nfs, kill_run};
+use cairn_accept::{hostile, kernel_nfs, kill_run, memory};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,6 +29,16 @@ enum Verb {
         shards: u32,
         #[arg(long, default_value_t = 1)]
         seed: u64,
+    },
+    /// Load a daemon that has a budget of memory, and watch that it keeps to it, within a tenth.
+    Memory {
+        #[arg(long, default_value_t = 5)]
+        minutes: u64,
+        /// The budget: a number, perhaps with M or G.
+        #[arg(long, default_value = "256M", value_parser = size)]
+        memory: u64,
+        #[arg(long, default_value_t = 1)]
+        shards: u32,
     },
     /// Mount a daemon with the kernel's NFS client and let programs work on it. Needs root, and
     /// takes the machine for its own: `cargo xtask guest --suite nfs` boots one for it.
@@ -98,11 +108,26 @@ fn perform(verb: Verb) -> Result<bool> {
             println!("{summary}");
             Ok(true)
         }
+        Verb::Memory { minutes, memory, shards } => {
+            let length = Duration::from_secs(minutes * 60);
+            let summary = memory::run(&memory::Options { length, memory_bytes: memory, shards })?;
+            println!("{summary}");
+            Ok(summary.is_within())
+        }
         Verb::KernelNfsLoad { home } => kernel_nfs::load(&home).map(|()| true),
         Verb::KernelNfs { slice, only, seed, shards } => {
             kernel_nfs::run(&kernel_nfs::Options { slice, only, seed, shards })
         }
     }
+}
+
+fn size(text: &str) -> Result<u64> {
+    let (digits, shift) = match text.strip_suffix(['M', 'G']) {
+        Some(digits) => (digits, if text.ends_with('G') { 30 } else { 20 }),
+        None => (text, 0),
+    };
+    let number: u64 = digits.parse().context("a size is a number, perhaps with M or G")?;
+    number.checked_mul(1 << shift).context("that is more than 64 bits hold")
 }
 
 fn kill_runs(runs: &KillRuns) -> Result<()> {

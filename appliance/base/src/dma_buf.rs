@@ -12,6 +12,11 @@
 //! the heap has an arena that is too small. Pages are touched when they are first used, not at
 //! start: an embedded daemon stays small.
 //!
+//! Where memory is short (`Arena::within`), an arena keeps no more pages than it was told, as far as its
+//! buffers allow: above that, chunks that wait for their next use give their pages back to the kernel,
+//! and get zeroed ones when they are used again. Pages are small ones then, since a large page stays
+//! whole for one chunk of it.
+//!
 //! What always holds, and what the unsafe code here rests on:
 //! - a chunk of the mapping is in exactly one place: not carved yet, on one free list, or inside
 //!   one `DmaBuf`; so a `DmaBuf` is the only way to its bytes, and may move between threads;
@@ -25,7 +30,7 @@
 
 use crate::units::BLOCK_BYTES;
 use crossbeam_queue::ArrayQueue;
-use memmap2::{Advice, MmapMut, MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapMut, MmapOptions, MmapRaw, UncheckedAdvice};
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
 use std::ops::{Deref, DerefMut, Range};
@@ -67,6 +72,10 @@ pub struct Usage {
     pub mapped_bytes: u64,
     /// Bytes of the mapping that have been handed out at least once.
     pub carved_bytes: u64,
+    /// Bytes of the mapping in chunks that have pages: used now, or waiting with their pages.
+    pub resident_bytes: u64,
+    /// Those of them that wait.
+    pub idle_bytes: u64,
     /// Heap bytes inside live buffers.
     pub heap_bytes: u64,
     /// How often the heap had to help, ever.
@@ -85,6 +94,11 @@ struct Pool {
     carved_blocks: AtomicUsize,
     /// By class: the first block of each chunk that waits for its next use.
     free: [ArrayQueue<usize>; CLASS_BYTES.len()],
+    /// By class: chunks that wait without pages.
+    bare: [ArrayQueue<usize>; CLASS_BYTES.len()],
+    /// Bytes of chunks that have pages, and how many there should be at most.
+    resident_bytes: AtomicUsize,
+    resident_bytes_max: usize,
     heap_bytes: AtomicU64,
     heap_allocs: AtomicU64,
 }
@@ -99,23 +113,38 @@ struct Map {
 impl Arena {
     pub fn new(bytes: usize, huge: HugePages) -> (Arena, Backing) {
         match Map::new(bytes, huge) {
-            Some((map, backing)) => (Arena::over(Some(map)), backing),
+            Some((map, backing)) => (Arena::over(Some(map), usize::MAX), backing),
+            None => (Arena::heap(), Backing::Heap),
+        }
+    }
+
+    /// Keeps pages for no more than `resident_bytes_max`, unless its buffers need them. The mapping has
+    /// twice that room, since chunks of one size do not become chunks of another.
+    pub fn within(resident_bytes_max: usize) -> (Arena, Backing) {
+        match Map::new(2 * resident_bytes_max, HugePages::Never) {
+            Some((map, backing)) => (Arena::over(Some(map), resident_bytes_max), backing),
             None => (Arena::heap(), Backing::Heap),
         }
     }
 
     /// Without a mapping: for the simulator, for tools and for tests. Every buffer is zeroed.
     pub fn heap() -> Arena {
-        Arena::over(None)
+        Arena::over(None, usize::MAX)
     }
 
-    fn over(map: Option<Map>) -> Arena {
+    fn over(map: Option<Map>, resident_bytes_max: usize) -> Arena {
         let blocks = map.as_ref().map_or(0, |map| map.blocks);
+        // As many places as the class could ever have chunks, so a list is never full.
+        let list =
+            |blocks: usize, bytes: usize| ArrayQueue::new((blocks / (bytes / BLOCK_BYTES)).max(1));
+        let gives_back = if resident_bytes_max == usize::MAX { 0 } else { blocks };
         let pool = Pool {
             map,
             carved_blocks: AtomicUsize::new(0),
-            // As many places as the class could ever have chunks, so a free list is never full.
-            free: CLASS_BYTES.map(|bytes| ArrayQueue::new((blocks / (bytes / BLOCK_BYTES)).max(1))),
+            free: CLASS_BYTES.map(|bytes| list(blocks, bytes)),
+            bare: CLASS_BYTES.map(|bytes| list(gives_back, bytes)),
+            resident_bytes: AtomicUsize::new(0),
+            resident_bytes_max,
             heap_bytes: AtomicU64::new(0),
             heap_allocs: AtomicU64::new(0),
         };
@@ -143,6 +172,9 @@ impl Arena {
         Usage {
             mapped_bytes: pool.map.as_ref().map_or(0, |map| (map.blocks * BLOCK_BYTES) as u64),
             carved_bytes: (carved * BLOCK_BYTES) as u64,
+            resident_bytes: pool.resident_bytes.load(Ordering::Relaxed) as u64,
+            idle_bytes: pool.free.iter().zip(CLASS_BYTES).map(|(f, b)| f.len() * b).sum::<usize>()
+                as u64,
             heap_bytes: pool.heap_bytes.load(Ordering::Relaxed),
             heap_allocs: pool.heap_allocs.load(Ordering::Relaxed),
         }
@@ -153,7 +185,15 @@ impl Arena {
         let class = CLASS_BYTES.iter().position(|&bytes| len <= bytes)?;
         let block = match self.pool.free[class].pop() {
             Some(block) => block,
-            None => self.pool.carve(CLASS_BYTES[class] / BLOCK_BYTES, map.blocks)?,
+            None => {
+                let block = match self.pool.bare[class].pop() {
+                    Some(block) => block,
+                    None => self.pool.carve(CLASS_BYTES[class] / BLOCK_BYTES, map.blocks)?,
+                };
+                self.pool.resident_bytes.fetch_add(CLASS_BYTES[class], Ordering::Relaxed);
+                self.pool.thin_out(map);
+                block
+            }
         };
         let home = Home::Chunk { class, block };
         Some(DmaBuf { start: map.block_start(block), len, home, pool: self.pool.clone() })
@@ -176,6 +216,31 @@ impl Pool {
         // Relaxed: only the number itself is shared, a chunk's bytes are zero since the mapping.
         self.carved_blocks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).ok()
     }
+
+    fn has_too_many_pages(&self) -> bool {
+        self.resident_bytes.load(Ordering::Relaxed) > self.resident_bytes_max
+    }
+
+    /// Gives pages of waiting chunks back, largest first, until there are few enough.
+    fn thin_out(&self, map: &Map) {
+        for class in (0..CLASS_BYTES.len()).rev() {
+            while self.has_too_many_pages() {
+                let Some(block) = self.free[class].pop() else { break };
+                self.give_back(map, class, block);
+            }
+        }
+    }
+
+    /// The chunk is in no buffer and on no list.
+    fn give_back(&self, map: &Map, class: usize, block: usize) {
+        let list = if map.forget(block, CLASS_BYTES[class]) {
+            self.resident_bytes.fetch_sub(CLASS_BYTES[class], Ordering::Relaxed);
+            &self.bare[class]
+        } else {
+            &self.free[class]
+        };
+        assert!(list.push(block).is_ok(), "a list has room for every chunk of its class");
+    }
 }
 
 impl Map {
@@ -186,6 +251,8 @@ impl Map {
         }
         if huge == HugePages::Never {
             let map = MmapOptions::new().len(bytes).map_anon().ok()?;
+            // Refused where the kernel has no large pages: then there are none to be refused.
+            let _ = map.advise(Advice::NoHugePage);
             return Some((Map::over(map, 0, bytes), Backing::Small));
         }
         let reserved = MmapOptions::new().len(bytes).huge(Some(HUGE_PAGE_BITS)).map_anon();
@@ -204,6 +271,18 @@ impl Map {
 
     fn over(map: MmapMut, start: usize, bytes: usize) -> Map {
         Map { raw: map.into(), start, blocks: bytes / BLOCK_BYTES }
+    }
+
+    /// Lets go of the pages behind a chunk that nobody uses. False where the kernel refuses.
+    fn forget(&self, block: usize, bytes: usize) -> bool {
+        assert!((block + bytes / BLOCK_BYTES) <= self.blocks);
+        let offset = self.start + block * BLOCK_BYTES;
+        // SAFETY: the range is inside the mapping, and its chunk is in no `DmaBuf` and on no list (the
+        // caller has just taken it off), so there is no reference to its bytes; private memory without
+        // a file reads as zeros afterwards, which is initialised.
+        let done =
+            unsafe { self.raw.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, bytes) };
+        done.is_ok()
     }
 
     fn block_start(&self, block: usize) -> NonNull<u8> {
@@ -285,6 +364,12 @@ impl Drop for DmaBuf {
     fn drop(&mut self) {
         match self.home {
             Home::Chunk { class, block } => {
+                if self.pool.has_too_many_pages()
+                    && let Some(map) = &self.pool.map
+                {
+                    self.pool.give_back(map, class, block);
+                    return;
+                }
                 let lost = self.pool.free[class].push(block).is_err();
                 assert!(!lost, "a free list has room for every chunk of its class");
             }
@@ -421,6 +506,25 @@ mod tests {
         drop((large, second, oversized));
         assert_eq!(arena.usage().heap_bytes, 0);
         assert_eq!(arena.usage().heap_allocs, 2);
+    }
+
+    #[test]
+    fn an_arena_with_a_bound_gives_back_the_pages_of_waiting_chunks() {
+        let (arena, _) = Arena::within(4 << 20);
+        let resident = |arena: &Arena| arena.usage().resident_bytes;
+        let large: Vec<DmaBuf> = (0..3).map(|_| arena.alloc(1 << 20)).collect();
+        drop(large);
+        assert_eq!(resident(&arena), 3 * ((1 << 20) + (64 << 10)), "within the bound all stay");
+        let mut small: Vec<DmaBuf> = (0..900).map(|_| arena.alloc(4 << 10)).collect();
+        assert!(resident(&arena) <= 4 << 20, "what waits made room for what is used");
+        small.iter_mut().for_each(|buf| buf.fill(7));
+        let more: Vec<DmaBuf> = (0..300).map(|_| arena.alloc(4 << 10)).collect();
+        assert_eq!(resident(&arena), 1200 * (4 << 10), "buffers that are needed are never refused");
+        drop((small, more));
+        assert!(resident(&arena) <= 4 << 20);
+        let again: Vec<DmaBuf> = (0..1200).map(|_| arena.alloc_zeroed(4 << 10)).collect();
+        assert!(again.iter().all(|buf| buf.iter().all(|&byte| byte == 0)));
+        assert_eq!(arena.usage().heap_bytes, 0);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //!
 //! Connections are counted over all shards (`tally.rs`); one too many is closed as it comes, which a
 //! client takes for a server that is busy. What those of this shard hold in memory together is
-//! bounded too (`cairn_net::Budget`).
+//! bounded too (`cairn_net::Budget`, by `memory.rs`).
 //!
 //! At the end, nothing new is accepted and nothing more is read, but calls that were read are
 //! answered: to `cairn_net` the peers look as if they had finished sending (`Draining`). A peer that
@@ -27,9 +27,6 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-/// What all connections of one shard may hold in calls and answers, which come to twice as much at
-/// most. Its arena has three times that (`run.rs`).
-const HELD_BYTES_MAX: usize = 128 << 20;
 /// Out of descriptors or memory: other connections may end meanwhile.
 const ACCEPT_PAUSE: Nanos = Nanos::from_millis(100);
 /// How long connections may take to send what they owe, at the end.
@@ -61,6 +58,7 @@ impl Frontend {
         listeners: Vec<Listener>,
         arena: Arena,
         tally: Tally,
+        budget: Budget,
         limits: Limits,
         traffic: Rc<Traffic>,
     ) -> Frontend {
@@ -70,7 +68,7 @@ impl Frontend {
             arena,
             connections: handle.gate("nfs connection"),
             tally,
-            budget: Budget::new(HELD_BYTES_MAX),
+            budget,
             limits: Cell::new(limits),
             traffic,
         });

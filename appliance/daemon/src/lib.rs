@@ -16,6 +16,7 @@ mod error;
 mod format;
 mod frontend;
 mod frontend_mail;
+mod memory;
 mod observed;
 mod offline;
 mod online_check;
@@ -40,6 +41,7 @@ pub use cairn_reactor::IdlePolicy;
 pub use config::{
     Config, FirstUse, NFS_DEFAULT, NetLimits, SERVE_SOCKET_DEFAULT, assert_listenable, parse_size,
 };
+pub use doors::{SystemClock, SystemEntropy};
 pub use error::{Failure, check_failure, errno_of};
 pub use format::{FormatRequest, Formatted, format};
 pub use offline::Offline;

@@ -24,8 +24,13 @@ pub struct Offline {
 
 impl Offline {
     pub fn new(devices: &Devices) -> Result<Offline, Failure> {
+        Offline::with_arena(devices, Arena::heap())
+    }
+
+    /// With buffers from somewhere else than the heap.
+    pub fn with_arena(devices: &Devices, arena: Arena) -> Result<Offline, Failure> {
         let ring = Ring::new(RING_ENTRIES).map_err(|error| ring_failure(&error))?;
-        let disk = FileDisk::new(ring.clone(), Arena::heap(), devices).map_err(device_failure)?;
+        let disk = FileDisk::new(ring.clone(), arena, devices).map_err(device_failure)?;
         let reactor = Reactor::new(Config::default());
         Ok(Offline { ring, reactor, clock: SystemClock::new(), disk: Rc::new(disk) })
     }

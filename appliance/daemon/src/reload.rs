@@ -11,6 +11,7 @@ use crate::config::{Config, ConfigFile, ExportRule, NetLimits};
 use crate::descriptors;
 use crate::error::Failure;
 use crate::frontend_mail::{FrontendCaller, Limits, Rules, Turned};
+use crate::memory::Division;
 use crate::tally::Tally;
 use cairn_base::Nanos;
 use cairn_control::proto::{ExportEntry, ExportsReply, NfsClient, NfsLimits};
@@ -30,6 +31,7 @@ pub struct Frontends {
     /// Any shard can look up a path.
     lookup: Caller,
     tally: Tally,
+    division: Division,
     state: Mutex<State>,
 }
 
@@ -45,9 +47,14 @@ struct State {
 }
 
 impl Frontends {
-    pub fn new(shards: Vec<FrontendCaller>, lookup: Caller, tally: Tally) -> Arc<Frontends> {
+    pub fn new(
+        shards: Vec<FrontendCaller>,
+        lookup: Caller,
+        tally: Tally,
+        division: Division,
+    ) -> Arc<Frontends> {
         let state = Mutex::default();
-        Arc::new(Frontends { shards, lookup, tally, state })
+        Arc::new(Frontends { shards, lookup, tally, division, state })
     }
 
     /// The first rules, with which the shards begin to listen.
@@ -129,7 +136,7 @@ impl Frontends {
             .map(|(address, connections)| NfsClient { address: address.to_string(), connections })
             .collect();
         self.with(|state| {
-            let limits = state.limits.unwrap_or(NetLimits::DEFAULT);
+            let limits = self.division.connections(state.limits.unwrap_or(NetLimits::DEFAULT));
             ExportsReply {
                 exports: state.exports.iter().map(entry).collect(),
                 nfs: Some(NfsLimits {
@@ -155,6 +162,7 @@ impl Frontends {
     }
 
     async fn send(&self, exports: &[Export], limits: NetLimits) -> Result<(), Failure> {
+        let limits = self.division.connections(limits);
         if let Some(complaint) = descriptors::complaint(limits) {
             tracing::warn!("{complaint}");
         }

@@ -13,6 +13,7 @@ use crate::descriptors;
 use crate::error::{Failure, open_failure_on};
 use crate::format::make_embedded;
 use crate::frontend_mail::frontend_mail;
+use crate::memory::Division;
 use crate::offline::Offline;
 use crate::online_check;
 use crate::patience::patiently;
@@ -25,12 +26,11 @@ use crate::shutdown::Shutdown;
 use crate::supervisor;
 use crate::tally::Tally;
 use crate::wire_up::{self, News, ShardPlan};
-use cairn_base::Arena;
-use cairn_base::dma_buf::{Backing, HugePages};
+use cairn_base::dma_buf::Backing;
 use cairn_base::ring::RingWaker;
 use cairn_control::{Caller, ControlSocket, ShowExports, StartCheck, bridge};
 use cairn_engine::open::{ShardSeed, read_and_divide};
-use cairn_engine::{ShardConfig, ports};
+use cairn_engine::ports;
 use cairn_net::listener::Listener;
 use cairn_nvme::Mode;
 use nix::errno::Errno;
@@ -41,10 +41,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-
-/// Buffers of one shard: its cache, its dirty data, and what is under way. Untouched parts cost
-/// nothing.
-const ARENA_BYTES_PER_SHARD: usize = 768 << 20;
 
 /// The orderly end of the shards; control calls had two seconds before. Past it the process exits all the same: nothing that was promised
 /// is lost by that.
@@ -67,15 +63,16 @@ pub fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
         let reserved = config.nfs.iter().map(|addr| patiently(|| Reserved::port(*addr)));
         let reserved = reserved.collect::<Result<Vec<_>, _>>()?;
         let nfs: Vec<SocketAddr> = reserved.iter().map(|reserved| reserved.local).collect();
-        let claim = Arc::new(claim(&config)?);
         let cores = Cores::allowed()
             .map_err(|errno| Failure::new(errno, "cannot see which cores are ours"))?;
         let shards = config.shards.unwrap_or_else(|| cores.shards_default());
+        let division = Division::of(&config, usize::from(shards))?;
+        let claim = Arc::new(claim(&config)?);
         let seeds = read_seeds(&claim, shards)?;
         let socket = ControlSocket::bind(&config.socket)
             .map_err(|error| Failure::file("cannot listen on", &config.socket, &error))?;
         let check = online_check::starter(claim.clone());
-        let mut shards = Shards::start(&config, &cores, claim, seeds, &nfs)?;
+        let mut shards = Shards::start(&config, division, &cores, claim, seeds, &nfs)?;
         tokio::pin!(stop);
         let served = tokio::select! {
             served = shards.all_serve(&config) => served.map(|()| true),
@@ -185,6 +182,7 @@ struct Shards {
 impl Shards {
     fn start(
         config: &Config,
+        division: Division,
         cores: &Cores,
         claim: Arc<Claim>,
         seeds: Vec<ShardSeed>,
@@ -197,16 +195,10 @@ impl Shards {
             .map_err(|error| Failure::io("cannot make an eventfd", &error))?;
         let to_wake = wakers.clone();
         let shutdown = Shutdown::new(count, move || to_wake.iter().for_each(RingWaker::wake));
-        let (arena, backing) = Arena::new(ARENA_BYTES_PER_SHARD * count, HugePages::Try);
-        if backing != Backing::HugeTlb {
+        let (arena, backing) = division.arena(count);
+        if division.limits.budget.is_none() && backing != Backing::HugeTlb {
             tracing::warn!("no reserved 2 MiB pages (vm.nr_hugepages): buffers use {backing:?}");
         }
-        let mut shard = ShardConfig::default();
-        shard.memtable_bytes = config.memtable_bytes.unwrap_or(shard.memtable_bytes);
-        shard.data_cache_bytes = match config.data_cache_bytes {
-            Some(bytes) => bytes,
-            None => memory_bytes().map_or(shard.data_cache_bytes, |all| all / 8 / count),
-        };
         let (teller, news) = unbounded_channel();
         let pins = cores.assign(u16::try_from(count).unwrap_or(u16::MAX));
         let tally = Tally::default();
@@ -229,7 +221,7 @@ impl Shards {
                 seed,
                 port,
                 bridge,
-                shard,
+                division,
                 idle: config.idle,
                 nfs: nfs.to_vec(),
                 frontend_mail,
@@ -241,7 +233,7 @@ impl Shards {
             threads.push(thread.map_err(|e| Failure::io("cannot start a thread", &e))?);
         }
         let lookup = callers.first().cloned().ok_or_else(broken)?;
-        let frontends = Frontends::new(desks, lookup, tally);
+        let frontends = Frontends::new(desks, lookup, tally, division);
         Ok(Shards { threads, callers, frontends, news, shutdown })
     }
 
@@ -343,11 +335,4 @@ async fn reload_at(hangup: Option<Signal>, frontends: &Frontends) {
 
 fn broken() -> Failure {
     Failure::new(Errno::EIO, "a shard has ended unexpectedly; the next start recovers")
-}
-/// The memory of this machine.
-fn memory_bytes() -> Option<usize> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kib: usize = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib << 10)
 }

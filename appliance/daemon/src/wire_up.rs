@@ -11,6 +11,7 @@ use crate::doors::{RealDoors, SystemClock};
 use crate::error::{Failure, open_failure};
 use crate::frontend::Frontend;
 use crate::frontend_mail::{FrontendMail, Letter, Rules};
+use crate::memory::Division;
 use crate::observed::Observed;
 use crate::offline::ring_failure;
 use crate::pin::pin;
@@ -24,7 +25,8 @@ use cairn_base::{Arena, Nanos};
 use cairn_control::{Bridge, answer};
 use cairn_engine::open::ShardSeed;
 use cairn_engine::sabotage::{self, Sabotage};
-use cairn_engine::{FsError, Mail, Shard, ShardConfig};
+use cairn_engine::{FsError, Mail, Shard};
+use cairn_net::Budget;
 use cairn_net::listener::{Listener, Sharing};
 use cairn_nfs::{NfsConfig, NfsServer};
 use cairn_nvme::FileDisk;
@@ -51,7 +53,7 @@ pub struct ShardPlan {
     pub seed: ShardSeed,
     pub port: Port<Mail>,
     pub bridge: Bridge,
-    pub shard: ShardConfig,
+    pub division: Division,
     pub idle: IdlePolicy,
     pub nfs: Vec<SocketAddr>,
     pub frontend_mail: FrontendMail,
@@ -124,12 +126,12 @@ fn try_run(plan: ShardPlan) -> Result<(), Failure> {
     let mut shard_loop = ShardLoop::new(ring.clone(), reactor, clock, plan.idle);
 
     let shard: Rc<Shard<RealDoors>> =
-        Shard::begin(&mut seed, disk, Rc::new(clock), handle.clone(), port, plan.shard);
+        Shard::begin(&mut seed, disk, Rc::new(clock), handle.clone(), port, plan.division.shard);
     let lane = Lane {
         shard: shard.clone(),
         bridge,
         calls: handle.gate("control call"),
-        observed: Observed::new(&handle, shard_loop.share()),
+        observed: Observed::new(&handle, shard_loop.share(), &arena, plan.division.limits),
         mail,
         rules: RefCell::default(),
         frontend: RefCell::default(),
@@ -152,8 +154,11 @@ fn try_run(plan: ShardPlan) -> Result<(), Failure> {
             .map_err(|error| Failure::new(Errno::from_raw(error.errno), error.to_string()))?;
         let port = nfs.first().map_or(0, SocketAddr::port);
         let server = NfsServer::new(shard.clone(), NfsConfig { exports, port });
-        let traffic = lane.observed.serves(&server);
-        let frontend = Frontend::start(&handle, server, listeners, arena, tally, limits, traffic);
+        let Division { held_bytes, open_bytes, .. } = plan.division;
+        let budget = Budget::with_open(held_bytes, open_bytes);
+        let traffic = lane.observed.serves(&server, &budget);
+        let frontend =
+            Frontend::start(&handle, server, listeners, arena, tally, budget, limits, traffic);
         lane.frontend.replace(Some(frontend));
         let _ = plan.news.send(News::Serving);
     }

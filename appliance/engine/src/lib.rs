@@ -45,7 +45,7 @@ pub use cred::Cred;
 pub use error::FsError;
 pub use index::{Change, Gone, SeqIndex, What};
 pub use name::Name;
-pub use once::CallKey;
+pub use once::{ANSWER_BYTES, CallKey};
 pub use peer::{Mail, ports};
 pub use resize::{DeviceSpace, Grow, Resized};
 pub use shard::{Shard, ShardConfig};

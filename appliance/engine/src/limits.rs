@@ -50,10 +50,18 @@ pub const CACHE_BYTES_DEFAULT: usize = 256 << 20;
 /// One shard's cache of file data, when nothing else is configured.
 pub const DATA_CACHE_BYTES_DEFAULT: usize = 256 << 20;
 
-/// Buffered, unwritten file data of one shard; writers wait above it.
-pub const DIRTY_BYTES_MAX: usize = 256 << 20;
-/// Write-back begins by itself above this.
-pub const DIRTY_BYTES_START: usize = 64 << 20;
+/// Filters of one shard's log trees in memory, when nothing else is configured; what is dropped is read
+/// again.
+pub const FILTER_BYTES_DEFAULT: usize = 64 << 20;
+
+/// The least budget of filters beside an eighth of the memtables' one: an operation over two tablets
+/// holds all filters of both at once, or it would read them again for ever.
+pub const FILTER_BYTES_MIN: usize = 1 << 20;
+
+/// Buffered, unwritten file data of one shard, when nothing else is configured; writers wait above it.
+pub const DIRTY_BYTES_DEFAULT: usize = 256 << 20;
+/// Write-back begins by itself above this part of it
+pub const DIRTY_START_PART: usize = 4;
 /// and after this long.
 pub const DIRTY_AGE_MS: u64 = 3_000;
 
@@ -90,9 +98,9 @@ pub const LISTING_ENTRIES_MAX: usize = 4096;
 /// Free-run items loaded by one step of a tablet's allocator.
 pub const FREE_RUNS_LOAD: usize = 1024;
 
-/// Answers a shard keeps for calls that are repeated, and for how long. Clients repeat a call after
+/// Answers a shard keeps for calls that are repeated, when nothing else is configured, and for how long. Clients repeat a call after
 /// one minute on a silent connection, at once on a new one.
-pub const ANSWERS_MAX: usize = 1 << 14;
+pub const ANSWERS_DEFAULT: usize = 1 << 14;
 pub const ANSWER_AGE_MAX: cairn_base::Nanos = cairn_base::Nanos::from_secs(120);
 
 /// Requests a shard may have open at one peer.

@@ -10,12 +10,12 @@
 //! took the client's connection. It ends with the daemon.
 //!
 //! What always holds: a call in progress is never forgotten; finished ones are forgotten oldest
-//! first, above `ANSWERS_MAX` or after `ANSWER_AGE_MAX`. Calls in progress are bounded by what
+//! first, above the number that is configured or after `ANSWER_AGE_MAX`. Calls in progress are bounded by what
 //! connections and peers may have open. What was refused before it began (`Busy`, `Stopped`) is not
 //! kept: the next repetition carries it out.
 
 use crate::error::FsError;
-use crate::limits::{ANSWER_AGE_MAX, ANSWERS_MAX};
+use crate::limits::{ANSWER_AGE_MAX, ANSWERS_DEFAULT};
 use crate::op::{Reply, Request};
 use crate::shard::Shard;
 use cairn_base::Nanos;
@@ -33,9 +33,20 @@ pub struct CallKey(pub u128);
 
 type Outcome = Result<Reply, FsError>;
 
-#[derive(Default)]
+/// Memory of one kept answer: its box, its slot in a map that is two thirds full, and its place in the
+/// order.
+pub const ANSWER_BYTES: usize =
+    size_of::<Outcome>() + 16 + 3 * size_of::<(CallKey, Entry)>() / 2 + 32;
+
 pub(crate) struct Answers {
     state: RefCell<State>,
+    most: usize,
+}
+
+impl Default for Answers {
+    fn default() -> Answers {
+        Answers::new(ANSWERS_DEFAULT)
+    }
 }
 
 #[derive(Default)]
@@ -66,6 +77,14 @@ enum Entry {
 }
 
 impl Answers {
+    pub fn new(most: usize) -> Answers {
+        Answers { state: RefCell::default(), most }
+    }
+
+    pub fn kept(&self) -> usize {
+        self.state.borrow().finished.len()
+    }
+
     /// The answer of the call, if it was carried out before; waits while it is running. `None`: carry
     /// it out now, and tell `finish`.
     async fn admit(&self, key: CallKey) -> Option<Outcome> {
@@ -108,7 +127,7 @@ impl Answers {
             }
             None => state.entries.remove(&key),
         };
-        state.shrink(now);
+        state.shrink(now, self.most);
         drop(state);
         if let Some(Entry::Running(waiting)) = before {
             waiting.wake_all();
@@ -117,10 +136,10 @@ impl Answers {
 }
 
 impl State {
-    fn shrink(&mut self, now: Nanos) {
+    fn shrink(&mut self, now: Nanos, most: usize) {
         while let Some((key, finished_at)) = self.finished.front().copied() {
             let old = now.saturating_sub(finished_at) > ANSWER_AGE_MAX;
-            if !old && self.finished.len() <= ANSWERS_MAX {
+            if !old && self.finished.len() <= most {
                 break;
             }
             self.finished.pop_front();
@@ -255,7 +274,7 @@ mod tests {
     #[test]
     fn the_oldest_answers_go_first_by_count_and_by_age() {
         let answers = Answers::default();
-        for key in 0..=ANSWERS_MAX as u128 {
+        for key in 0..=ANSWERS_DEFAULT as u128 {
             assert_eq!(admit(&answers, key), Some(true));
             answers.finish(CallKey(key), &REFUSED, Nanos(5));
         }

@@ -8,7 +8,7 @@ use crate::block::{Absent, Cache, Pins, fetch_filter, fetch_node};
 use crate::counters::Counters;
 use crate::data::{DataCache, Dirty};
 use crate::error::FsError;
-use crate::limits::{MEMTABLE_BYTES_MIN, MEMTABLE_TABLET_BYTES};
+use crate::limits::{FILTER_BYTES_MIN, MEMTABLE_BYTES_MIN, MEMTABLE_TABLET_BYTES};
 use crate::lock::Locks;
 use crate::log::{MemtableBytes, Ticket, WriteLog};
 use crate::once::Answers;
@@ -29,6 +29,7 @@ use cairn_format::{Epoch, InodeNo, OpId, ShardId, TabletId};
 use cairn_reactor::{Gate, Handle, Semaphore, WaitList};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::rc::Rc;
 use zerocopy::IntoBytes;
 
@@ -40,6 +41,12 @@ pub struct ShardConfig {
     pub cache_bytes: usize,
     /// Blocks of file data in memory.
     pub data_cache_bytes: usize,
+    /// Filters of log trees in memory.
+    pub filter_bytes: usize,
+    /// File data that is buffered and not written.
+    pub dirty_bytes: usize,
+    /// Answers kept for calls that are repeated.
+    pub answers: usize,
 }
 
 impl Default for ShardConfig {
@@ -48,6 +55,9 @@ impl Default for ShardConfig {
             memtable_bytes: crate::limits::MEMTABLE_BYTES_DEFAULT,
             cache_bytes: crate::limits::CACHE_BYTES_DEFAULT,
             data_cache_bytes: crate::limits::DATA_CACHE_BYTES_DEFAULT,
+            filter_bytes: crate::limits::FILTER_BYTES_DEFAULT,
+            dirty_bytes: crate::limits::DIRTY_BYTES_DEFAULT,
+            answers: crate::limits::ANSWERS_DEFAULT,
         }
     }
 }
@@ -91,7 +101,7 @@ impl Core {
             locks: Locks::default(),
             reads,
             counters: Counters::default(),
-            dirty: Dirty::default(),
+            dirty: Dirty::new(config.dirty_bytes),
             rotor: Cell::new(rotor),
         }
     }
@@ -111,6 +121,25 @@ impl Core {
 
     pub fn memtable_bytes(&self) -> usize {
         self.memory.get()
+    }
+
+    /// Filters of log trees in memory.
+    pub fn filter_bytes(&self) -> usize {
+        self.tablets().map(|tablet| tablet.filter_bytes()).sum()
+    }
+
+    /// Drops filters of other tablets than `kept`, beginning behind it, until no more than `most` bytes
+    /// are left. Whoever still wants one reads it again.
+    fn thin_out_filters(&self, kept: TabletId, most: usize) {
+        let mut bytes = self.filter_bytes();
+        let (before, behind) = (..kept, (Bound::Excluded(kept), Bound::Unbounded));
+        for (_, tablet) in self.tablets.range(behind).chain(self.tablets.range(before)) {
+            if bytes <= most {
+                break;
+            }
+            bytes -= tablet.filter_bytes();
+            tablet.drop_filters();
+        }
     }
 }
 
@@ -167,6 +196,7 @@ impl<D: Doors> Shard<D> {
         let mut config = parts.config;
         let least = MEMTABLE_BYTES_MIN.max(parts.core.tablets.len() * MEMTABLE_TABLET_BYTES);
         config.memtable_bytes = config.memtable_bytes.max(least);
+        config.filter_bytes = config.filter_bytes.max(FILTER_BYTES_MIN + config.memtable_bytes / 8);
         let gate = parts.handle.gate("shard");
         Rc::new(Shard {
             core: parts.core,
@@ -175,7 +205,7 @@ impl<D: Doors> Shard<D> {
             handle: parts.handle,
             log: parts.log,
             peers: parts.peers,
-            answers: Answers::default(),
+            answers: Answers::new(config.answers),
             gate,
             config,
             pace: WaitList::new(),
@@ -316,6 +346,7 @@ impl<D: Doors> Shard<D> {
                 Stop::Absent(Absent::Filter(tablet, at)) => {
                     let filter = fetch_filter(&*self.disk, &at).await?;
                     self.core.tablet(tablet).keep_filter(&at, &filter);
+                    self.core.thin_out_filters(tablet, self.config.filter_bytes);
                 }
                 Stop::Locked(ino) => {
                     drop(reading);

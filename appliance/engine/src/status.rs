@@ -33,6 +33,8 @@ pub struct ShardStatus {
     pub log_used_blocks: u64,
     pub log_blocks: u64,
     pub cache_nodes: u64,
+    pub filter_bytes: u64,
+    pub answers: u64,
     pub dirty_bytes: u64,
     pub inodes: u64,
     pub orphans: u64,
@@ -67,6 +69,8 @@ impl<D: Doors> Shard<D> {
             log_used_blocks: self.log.used_blocks(),
             log_blocks: self.log.area_blocks(),
             cache_nodes: self.core.cache.nodes_len() as u64,
+            filter_bytes: self.core.filter_bytes() as u64,
+            answers: self.answers.kept() as u64,
             dirty_bytes: self.core.dirty.bytes() as u64,
             locked_inodes: self.core.locks.held_len() as u64,
             ..ShardStatus::default()

@@ -148,6 +148,20 @@ impl Tablet {
         }
     }
 
+    /// Filters that are in memory.
+    pub fn filter_bytes(&self) -> usize {
+        let root = self.root.borrow();
+        let held = root.log_trees.iter().filter(|tree| tree.filter.borrow().is_some());
+        held.map(|tree| tree.entry.filter.bytes()).sum()
+    }
+
+    /// Forgets its filters; lookups read them again.
+    pub fn drop_filters(&self) {
+        for tree in &self.root.borrow().log_trees {
+            *tree.filter.borrow_mut() = None;
+        }
+    }
+
     /// Puts back a root record that was looked at too early, unless a newer one came meanwhile.
     pub fn keep_root_record(&self, ticket: Ticket, body: Box<RootBody>) {
         let newer = self.root_record.take();

@@ -49,6 +49,9 @@ pub fn open(
         memtable_bytes: world.config().memtable_bytes,
         cache_bytes: CACHE_BYTES,
         data_cache_bytes: DATA_CACHE_BYTES,
+        // One or two filters are too many already, so that dropping them is exercised.
+        filter_bytes: 0,
+        ..ShardConfig::default()
     };
     let recovered = Rc::new(RefCell::new(Vec::new()));
     let mut shards = Vec::new();

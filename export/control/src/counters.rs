@@ -5,6 +5,7 @@
 //! (`CAIRN_BLESS=1 cargo test -p cairn-control counters`), which also fail when it is stale or when
 //! the engine counts something that has no row here.
 
+use crate::memory;
 use crate::proto::Counter;
 use crate::request::{Local, Procedure};
 use cairn_engine::status::ShardStatus;
@@ -144,11 +145,38 @@ pub(crate) fn counters(shards: &[(ShardStatus, Local)], prefix: &str) -> Vec<Cou
             counter(format!("nfs_{name}_ns"), "nanoseconds", kind, time, of(|p| p.nanos)),
         ]
     });
-    let mut counters: Vec<Counter> =
-        plain.chain(procedures).filter(|counter| counter.name.starts_with(prefix)).collect();
+    let memory = memory(shards);
+    let mut counters: Vec<Counter> = plain
+        .chain(procedures)
+        .chain(memory)
+        .filter(|counter| counter.name.starts_with(prefix))
+        .collect();
     counters.sort_by(|a, b| a.name.cmp(&b.name));
     counters
 }
+
+/// Of the process: what shards share is not told apart by shard.
+fn memory(shards: &[(ShardStatus, Local)]) -> Vec<Counter> {
+    let report = memory::report(shards);
+    let gauge = |name: &str, value, help: &str| {
+        counter(format!("memory_{name}"), "bytes", Kind::Gauge, help.into(), vec![value])
+    };
+    let mut all = vec![
+        gauge("budget_bytes", report.budget_bytes.unwrap_or(0), MEMORY_BUDGET),
+        gauge("resident_bytes", report.resident_bytes, MEMORY_RESIDENT),
+    ];
+    for part in &report.parts {
+        let name = &part.name;
+        all.push(gauge(&format!("part_{name}_bytes"), part.bytes, MEMORY_PART));
+        all.push(gauge(&format!("part_{name}_bytes_max"), part.bytes_max, MEMORY_PART_MAX));
+    }
+    all
+}
+
+const MEMORY_BUDGET: &str = "What --memory says; 0 where it says nothing.";
+const MEMORY_RESIDENT: &str = "Memory of the process as the kernel counts it (RSS).";
+const MEMORY_PART: &str = "Memory used for this part, over all shards (docs/memory.md).";
+const MEMORY_PART_MAX: &str = "The limit of this part.";
 
 fn counter(name: String, unit: &str, kind: Kind, help: String, shards: Vec<u64>) -> Counter {
     let value = kind.total(&shards);
@@ -183,6 +211,10 @@ mod tests {
             line(row.name, row.unit, row.kind.word(), row.help);
         }
         let called = "NFS calls of one procedure answered: `nfs_getattr_calls`.";
+        line("memory_budget_bytes", "bytes", "gauge", MEMORY_BUDGET);
+        line("memory_part_PART_bytes", "bytes", "gauge", MEMORY_PART);
+        line("memory_part_PART_bytes_max", "bytes", "gauge", MEMORY_PART_MAX);
+        line("memory_resident_bytes", "bytes", "gauge", MEMORY_RESIDENT);
         line("nfs_PROCEDURE_calls", "calls", "counter", called);
         let took = "Time from arrival to answer of all its calls together.";
         line("nfs_PROCEDURE_ns", "nanoseconds", "counter", took);

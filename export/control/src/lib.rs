@@ -16,6 +16,7 @@ mod changes;
 mod check;
 mod counters;
 mod devices;
+mod memory;
 mod paths;
 mod server;
 mod service;

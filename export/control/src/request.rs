@@ -145,8 +145,84 @@ pub struct Local {
     pub connections_refused: u64,
     pub received_bytes: u64,
     pub sent_bytes: u64,
+    pub memory: Memory,
     /// NFS procedures, in a fixed order.
     pub procedures: Vec<Procedure>,
+}
+
+/// What a shard's thread knows of memory, beside what the engine counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Of all shards.
+    pub limits: MemoryLimits,
+    /// Of the process, as the kernel counts it.
+    pub resident_bytes: u64,
+    /// Pages of the buffers of all shards.
+    pub arena_bytes: u64,
+    /// Those of them whose buffers wait for their next use.
+    pub idle_bytes: u64,
+    /// Calls and answers of this shard's connections, records that are arriving included.
+    pub network_bytes: u64,
+    /// Those connections themselves.
+    pub connections_bytes: u64,
+    /// What one kept answer takes.
+    pub answer_bytes: u64,
+    /// What a memtable takes for each byte that it counts, in quarters.
+    pub memtable_quarters: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryLimits {
+    pub budget: Option<u64>,
+    /// What the process needs whatever it does.
+    pub process: u64,
+    pub parts: MemoryParts<u64>,
+}
+
+macro_rules! memory_parts {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// What memory is used for.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct MemoryParts<T> {
+            $($(#[$doc])* pub $name: T,)*
+        }
+
+        impl<T> MemoryParts<T> {
+            pub fn map<U>(self, body: impl Fn(T) -> U) -> MemoryParts<U> {
+                MemoryParts { $($name: body(self.$name),)* }
+            }
+
+            /// With their names, in order.
+            pub fn named(self) -> Vec<(&'static str, T)> {
+                vec![$((stringify!($name), self.$name)),*]
+            }
+
+            pub fn sum(self) -> T where T: std::iter::Sum {
+                [$(self.$name),*].into_iter().sum()
+            }
+        }
+    };
+}
+
+memory_parts! {
+    /// Changes that are not in trees yet.
+    memtables,
+    /// Nodes of trees.
+    node_cache,
+    /// File data that was read.
+    data_cache,
+    /// Of log trees.
+    filters,
+    /// File data that is not on a device yet.
+    dirty,
+    /// Calls and answers.
+    network,
+    /// Connections, idle ones included.
+    connections,
+    /// Kept for calls that are repeated.
+    answers,
+    /// I/O under way.
+    buffers,
 }
 
 /// Calls of one procedure that were answered.

@@ -15,7 +15,7 @@ use crate::request::{
 };
 use crate::server::ShowExports;
 use crate::status::{self, unexpected};
-use crate::{changes, counters, devices, paths};
+use crate::{changes, counters, devices, memory, paths};
 use cairn_base::BLOCK_BYTES;
 use cairn_engine::attr::{Attr, FileKind};
 use cairn_engine::error::FsError;
@@ -83,9 +83,11 @@ impl Control for Service {
         let pool = self.pool().await?;
         let statuses = self.statuses().await?;
         let mut shards = Vec::with_capacity(self.shards.len());
-        for (shard, status) in self.shards.iter().zip(&statuses) {
+        let mut known = Vec::with_capacity(self.shards.len());
+        for (shard, status) in self.shards.iter().zip(statuses) {
             let local = local(shard).await?;
-            shards.push(shard_status(status, local.useful_work_permille));
+            shards.push(shard_status(&status, local.useful_work_permille));
+            known.push((status, local));
         }
         let sum = |field: fn(&proto::ShardStatus) -> u64| shards.iter().map(field).sum();
         let health = if shards.iter().any(|shard| shard.stopped) { "stopped" } else { "ok" };
@@ -107,6 +109,7 @@ impl Control for Service {
             shards,
             nfs: (self.exports)().await.nfs,
             devices: pool.devices.iter().map(devices::status).collect(),
+            memory: Some(memory::report(&known)),
         }))
     }
 

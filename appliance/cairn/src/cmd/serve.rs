@@ -18,7 +18,7 @@ use std::path::PathBuf;
                   and the limits of connections change at once, a file with a mistake is refused \
                   with its place, and what was in force stays. All keys: docs/exports.md.",
     after_help = "Example:\n  cairn serve --config /etc/cairn/cairn.toml\n\n\
-                  The file:\n  [pool]\n  meta = \"/dev/nvme0n1\"       # or: dir = \"/srv/archive\"\n  \
+                  The file:\n  memory = \"4G\"               # of everything that grows with load (docs/memory.md)\n  [pool]\n  meta = \"/dev/nvme0n1\"       # or: dir = \"/srv/archive\"\n  \
                   data = \"/dev/nvme1n1\"       # without it, meta holds everything\n  \
                   [nfs]\n  listen = [\"0.0.0.0:2049\", \"[::1]:2049\"]  # or one, without brackets\n  \
                   portmap = true              # register with rpcbind (port 111)\n  \

@@ -5,7 +5,7 @@ use crate::exit::{self, Error, Outcome};
 use crate::live::{self, with_daemon};
 use crate::output::{Output, Reader};
 use crate::top::bytes;
-use cairn_control::proto::{DeviceStatus, ShardStatus, StatusReply};
+use cairn_control::proto::{DeviceStatus, MemoryPart, MemoryReply, ShardStatus, StatusReply};
 use clap::Args;
 
 /// Show what the daemon is doing
@@ -61,6 +61,7 @@ fn pool_lines(reply: &StatusReply) -> Vec<String> {
     ];
     lines.extend(reply.devices.iter().map(device_line));
     lines.extend(reply.nfs.as_ref().map(super::exports::limits_line));
+    lines.extend(reply.memory.iter().flat_map(memory_lines));
     lines
 }
 
@@ -70,6 +71,20 @@ fn device_line(device: &DeviceStatus) -> String {
         more => format!(", {more} bytes more can be used: cairn resize-devices"),
     };
     format!("device {} {}{more}", device.role, bytes(device.bytes))
+}
+
+/// The whole, then each part as `used/limit`.
+fn memory_lines(memory: &MemoryReply) -> Vec<String> {
+    let budget = memory.budget_bytes.map_or("none".into(), bytes);
+    let (resident, sum) = (bytes(memory.resident_bytes), bytes(memory.parts_bytes_max));
+    let part = |part: &MemoryPart| {
+        format!("{} {}/{}", part.name, bytes(part.bytes), bytes(part.bytes_max))
+    };
+    let parts: Vec<String> = memory.parts.iter().map(part).collect();
+    vec![
+        format!("memory resident {resident} budget {budget} parts_max {sum}"),
+        format!("memory_parts {}", parts.join(" ")),
+    ]
 }
 
 fn shard_lines(shard: &ShardStatus) -> Vec<String> {

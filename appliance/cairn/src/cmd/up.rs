@@ -21,6 +21,7 @@ use std::path::PathBuf;
                   port. Other exports are in the configuration of `cairn serve`. Prints `ready` when it serves. SIGTERM or SIGINT ends it in order.",
     after_help = "Examples:\n  cairn up\n  cairn up --dir /srv/archive --size 2T --nfs 127.0.0.1:12049\n  \
                   cairn up --nfs 127.0.0.1:0          any free port; `ready` says which\n  \
+                  cairn up --memory 256M                a small machine, or a shared one\n  \
                   cairn up --nfs 127.0.0.1:2049 --nfs '[::1]:2049' --portmap"
 )]
 pub struct Up {
@@ -54,11 +55,15 @@ pub struct Tuning {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub shards: Option<u16>,
 
-    /// One shard's budget for all its memtables
+    /// Memory for everything that grows with load, all shards together (docs/memory.md)
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub memory: Option<u64>,
+
+    /// One shard's budget for all its memtables [default: its share of --memory, or 64M]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub memtable: Option<u64>,
 
-    /// One shard's cache of file data [default: an eighth of the memory, over all shards]
+    /// One shard's cache of file data [default: its share of --memory, or an eighth of the machine's memory over all shards]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub data_cache: Option<u64>,
 }
@@ -67,6 +72,11 @@ impl Tuning {
     /// What was said wins over what `config` has.
     pub fn apply(&self, config: &mut Config) -> Result<(), Error> {
         config.shards = self.shards.or(config.shards);
+        if let Some(bytes) = self.memory {
+            let bytes =
+                usize::try_from(bytes).map_err(|_| Error::usage("--memory", "too large"))?;
+            config.memory_bytes = Some(bytes);
+        }
         if let Some(bytes) = self.memtable {
             let bytes =
                 usize::try_from(bytes).map_err(|_| Error::usage("--memtable", "too large"))?;
@@ -97,6 +107,7 @@ impl Up {
                 .clone()
                 .unwrap_or_else(|| self.dir.join(crate::live::SOCKET_FILE)),
             shards: None,
+            memory_bytes: None,
             memtable_bytes: None,
             data_cache_bytes: None,
             idle: IdlePolicy::Adaptive,

@@ -11,6 +11,20 @@ pub use plain::lines;
 pub use sample::{Sample, View};
 pub use screen::Screen;
 
+use sample::MemoryView;
+
+/// "RSS of BUDGET", then the parts that use something, the largest first.
+fn memory(view: &View) -> String {
+    let budget =
+        view.memory_budget_bytes.map_or(String::new(), |most| format!(" of {}", bytes(most)));
+    let mut parts: Vec<&MemoryView> = view.memory.iter().filter(|part| part.bytes > 0).collect();
+    parts.sort_by_key(|part| std::cmp::Reverse(part.bytes));
+    let parts = parts
+        .iter()
+        .map(|part| format!("  {} {}/{}", part.part, bytes(part.bytes), bytes(part.bytes_max)));
+    format!("memory {}{budget}{}", bytes(view.resident_bytes), parts.collect::<String>())
+}
+
 /// A size in the largest unit that leaves at least 10 of it, rounded down.
 pub fn bytes(count: u64) -> String {
     let units = ["", "K", "M", "G", "T", "P", "E"];

@@ -1,7 +1,7 @@
 //! The view as lines of text, for a pipe or a log.
 
-use super::bytes;
 use super::sample::View;
+use super::{bytes, memory};
 
 pub fn lines(view: &View) -> Vec<String> {
     let mut lines = vec![
@@ -21,6 +21,7 @@ pub fn lines(view: &View) -> Vec<String> {
             bytes(view.bytes_free),
             view.inodes
         ),
+        memory(view),
     ];
     lines.extend(view.shards.iter().map(|shard| {
         format!(

@@ -2,7 +2,7 @@
 
 use crate::exit::Error;
 use cairn_control::Client;
-use cairn_control::proto::{Counter, DfEntry, StatusReply};
+use cairn_control::proto::{Counter, DfEntry, MemoryPart, StatusReply};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -55,9 +55,21 @@ pub struct View {
     pub bytes_total: u64,
     pub bytes_free: u64,
     pub inodes: u64,
+    /// What the kernel counts as the daemon's, and its budget if it has one.
+    pub resident_bytes: u64,
+    pub memory_budget_bytes: Option<u64>,
+    pub memory: Vec<MemoryView>,
     pub shards: Vec<ShardView>,
     /// Those that were called, most first.
     pub procedures: Vec<ProcedureView>,
+}
+
+/// What memory is used for.
+#[derive(Debug, Default, Serialize)]
+pub struct MemoryView {
+    pub part: String,
+    pub bytes: u64,
+    pub bytes_max: u64,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -109,7 +121,16 @@ impl View {
             let for_files = new.space.iter().filter(|entry| entry.role != "meta");
             for_files.map(|entry| of(entry).saturating_mul(entry.block_bytes)).sum()
         };
+        let memory = new.status.memory.clone().unwrap_or_default();
+        let part = |part: MemoryPart| MemoryView {
+            part: part.name,
+            bytes: part.bytes,
+            bytes_max: part.bytes_max,
+        };
         View {
+            resident_bytes: memory.resident_bytes,
+            memory_budget_bytes: memory.budget_bytes,
+            memory: memory.parts.into_iter().map(part).collect(),
             health: new.status.health.clone(),
             version: new.status.version.clone(),
             uptime_s: new.status.uptime_ns / 1_000_000_000,

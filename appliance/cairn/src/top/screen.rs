@@ -4,8 +4,8 @@
 //! the right and from below, so a narrow terminal shows less and not nonsense. However this ends, by a
 //! key, an error or a panic, the terminal is given back as it was.
 
-use super::bytes;
 use super::sample::{ShardView, View};
+use super::{bytes, memory};
 use crate::exit::Error;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -64,7 +64,7 @@ fn is_leave(event: &Event) -> bool {
 fn draw(frame: &mut Frame<'_>, view: &View) {
     let shards = u16::try_from(view.shards.len()).unwrap_or(u16::MAX).saturating_add(1);
     let [totals, _, middle, _, below] = Layout::vertical([
-        Constraint::Length(3),
+        Constraint::Length(4),
         Constraint::Length(1),
         Constraint::Length(shards.min(frame.area().height / 2)),
         Constraint::Length(1),
@@ -100,6 +100,7 @@ fn draw_totals(frame: &mut Frame<'_>, area: Rect, view: &View) {
             bytes(view.bytes_total),
             view.inodes
         )),
+        Line::raw(memory(view)),
     ];
     frame.render_widget(Paragraph::new(lines), area);
 }

@@ -37,7 +37,10 @@ pub struct Config {
     pub socket: PathBuf,
     /// `None`: by the number of cores (`pin.rs`).
     pub shards: Option<u16>,
-    /// One shard's budget for its memtables, bytes; `None`: the engine's.
+    /// What the process may use of everything that grows with load, bytes (`memory.rs`); `None`: each
+    /// part has its default.
+    pub memory_bytes: Option<usize>,
+    /// One shard's budget for its memtables, bytes; `None`: its share of the memory, or the engine's.
     pub memtable_bytes: Option<usize>,
     /// One shard's budget for file data it has read or written; `None`: its part of an eighth of the
     /// machine's memory.
@@ -100,6 +103,7 @@ pub enum FirstUse {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    memory: Option<String>,
     pool: PoolSection,
     #[serde(default)]
     nfs: NfsSection,
@@ -182,6 +186,7 @@ impl Config {
             ("nfs.portmap", format!("{:?}", self.portmap)),
             ("control.socket", format!("{:?}", self.socket)),
             ("shards.count", format!("{:?}", self.shards)),
+            ("memory", format!("{:?}", self.memory_bytes)),
             ("shards.memtable", format!("{:?}", self.memtable_bytes)),
             ("shards.data_cache", format!("{:?}", self.data_cache_bytes)),
             ("shards.idle", format!("{:?}", self.idle)),
@@ -193,6 +198,7 @@ impl Config {
             let line = error.span().map_or(1, |at| line_of(text, at.start));
             invalid(format!("line {line}: {}", error.message().replace('\n', " ")))
         })?;
+        let memory_bytes = bytes_of("memory", file.memory)?;
         let memtable_bytes = bytes_of("shards.memtable", file.shards.memtable)?;
         let data_cache_bytes = bytes_of("shards.data_cache", file.shards.data_cache)?;
         if file.shards.count == Some(0) {
@@ -217,6 +223,7 @@ impl Config {
             file: None,
             socket: file.control.socket.unwrap_or_else(|| SERVE_SOCKET_DEFAULT.into()),
             shards: file.shards.count,
+            memory_bytes,
             memtable_bytes,
             data_cache_bytes,
             idle: match file.shards.idle {
@@ -355,7 +362,10 @@ mod tests {
         assert_eq!(config.first_use, FirstUse::Refuse);
         let all = "[pool]\ndir = 'd'\n[nfs]\nlisten = '[::1]:0'\n[control]\nsocket = 's'\n\
                    [shards]\ncount = 3\nmemtable = '256K'\ndata_cache = '1M'\nidle = 'busy'";
+        assert_eq!(config.memory_bytes, None);
+        let all = &format!("memory = '1G'\n{all}");
         let config = Config::from_toml(all).unwrap();
+        assert_eq!(config.memory_bytes, Some(1 << 30));
         assert_eq!(config.memtable_bytes, Some(256 << 10));
         assert_eq!(config.data_cache_bytes, Some(1 << 20));
         assert_eq!((config.shards, config.idle), (Some(3), IdlePolicy::Busy));

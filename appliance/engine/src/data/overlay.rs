@@ -13,7 +13,7 @@
 use super::buffered::Buffered;
 use crate::attr::{Attr, Time};
 use crate::error::FsError;
-use crate::limits::DIRTY_BYTES_MAX;
+use crate::limits::{DIRTY_BYTES_DEFAULT, DIRTY_START_PART};
 use cairn_base::hash::Map;
 use cairn_base::{Arena, Nanos};
 use cairn_format::InodeNo;
@@ -163,19 +163,37 @@ impl Overlays {
 }
 
 /// The buffered bytes of one shard, and which file has waited longest.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Dirty {
     state: Rc<DirtyState>,
 }
 
-#[derive(Default)]
 struct DirtyState {
     bytes: Cell<usize>,
+    bytes_max: usize,
     queue: RefCell<BTreeSet<(Nanos, InodeNo)>>,
     less: WaitList,
 }
 
+impl Default for Dirty {
+    fn default() -> Dirty {
+        Dirty::new(DIRTY_BYTES_DEFAULT)
+    }
+}
+
 impl Dirty {
+    pub fn new(bytes_max: usize) -> Dirty {
+        let bytes = Cell::default();
+        let state =
+            DirtyState { bytes, bytes_max, queue: RefCell::default(), less: WaitList::new() };
+        Dirty { state: Rc::new(state) }
+    }
+
+    /// So much that write-back begins by itself.
+    pub fn is_much(&self) -> bool {
+        self.state.bytes.get() > self.state.bytes_max / DIRTY_START_PART
+    }
+
     pub fn bytes(&self) -> usize {
         self.state.bytes.get()
     }
@@ -192,7 +210,7 @@ impl Dirty {
 
     /// Waits while too much is buffered.
     pub async fn room(&self) {
-        let room = || (self.state.bytes.get() <= DIRTY_BYTES_MAX).then_some(());
+        let room = || (self.state.bytes.get() <= self.state.bytes_max).then_some(());
         self.state.less.until(room).await;
     }
 

@@ -191,8 +191,12 @@ fn on_shard<T, F: Future<Output = T>>(
         let seeds = read_and_divide(disk, 1).await;
         let mut seed = seeds.expect("the pool is readable").remove(0);
         let port = ports(1).remove(0);
-        let config =
-            ShardConfig { memtable_bytes: 1 << 20, cache_bytes: 1 << 20, data_cache_bytes: 0 };
+        let config = ShardConfig {
+            memtable_bytes: 1 << 20,
+            cache_bytes: 1 << 20,
+            data_cache_bytes: 0,
+            ..ShardConfig::default()
+        };
         let doors = (Rc::new(disk.clone()), Rc::new(clock.clone()));
         let shard = Shard::begin(&mut seed, doors.0, doors.1, handle, port, config);
         *mail.borrow_mut() = Some(Rc::clone(&shard));

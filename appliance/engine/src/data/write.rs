@@ -26,7 +26,7 @@ use crate::access;
 use crate::attr::{Before, Change, FileKind, Rights};
 use crate::cred::Cred;
 use crate::error::FsError;
-use crate::limits::{DIRTY_BYTES_START, FILE_BYTES_MAX};
+use crate::limits::FILE_BYTES_MAX;
 use crate::op::Stability;
 use crate::shard::Shard;
 use crate::space::Promise;
@@ -117,7 +117,7 @@ impl<D: Doors> Shard<D> {
         let promise = self.room_for_pages(ask.ino.tablet(), count).await?;
         let change = self.buffer(ask, Load { data: Some(data), promise }).await?;
         if stability == Stability::Unstable {
-            if self.core.dirty.bytes() > DIRTY_BYTES_START {
+            if self.core.dirty.is_much() {
                 self.pace.wake_all();
             }
             return Ok(change);

@@ -23,7 +23,7 @@ use super::overlay::Overlay;
 use super::place::{Placed, addresses, extents_of, runs_of};
 use super::{join, map};
 use crate::error::FsError;
-use crate::limits::{DIRTY_AGE_MS, DIRTY_BYTES_START, INLINE_WRITE_BYTES_MAX};
+use crate::limits::{DIRTY_AGE_MS, INLINE_WRITE_BYTES_MAX};
 use crate::log::Ticket;
 use crate::sabotage::{Sabotage, planted};
 use crate::shard::Shard;
@@ -255,7 +255,7 @@ impl<D: Doors> Shard<D> {
             let Some((since, _)) = self.pace.until(some).await else { return };
             let due = since + Nanos::from_millis(DIRTY_AGE_MS);
             let pressed = self.pace.until(|| {
-                let much = self.core.dirty.bytes() > DIRTY_BYTES_START;
+                let much = self.core.dirty.is_much();
                 (much || self.is_stopping()).then_some(())
             });
             race(pressed, self.handle.sleep_until(due)).await;
