@@ -212,8 +212,12 @@ fn format_makes_a_pool_once_and_spares_what_it_knows() {
     let record: Value = serde_json::from_slice(&made.stdout).unwrap();
     assert_eq!(record["tablets"], 16);
     let again = cairn(dir, &devices);
-    let said = "cairn: format meta data: meta holds a pool; --force destroys it (EEXIST)";
-    refused(&again, 1, said);
+    let said = format!(
+        "cairn: format meta data: meta holds a device of the pool {}: name another device, or --force \
+         destroys it (EEXIST)",
+        record["fsid"].as_str().unwrap()
+    );
+    refused(&again, 1, &said);
     let forced = cairn(dir, &[&devices[..], &["--force", "--json"]].concat());
     let second: Value = serde_json::from_slice(&forced.stdout).unwrap();
     assert_ne!(second["fsid"], record["fsid"]);
