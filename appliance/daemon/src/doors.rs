@@ -26,6 +26,12 @@ impl SystemClock {
     }
 }
 
+impl Default for SystemClock {
+    fn default() -> SystemClock {
+        SystemClock::new()
+    }
+}
+
 impl Clock for SystemClock {
     fn monotonic(&self) -> Nanos {
         let since = instant().duration_since(self.zero).as_nanos();

@@ -32,6 +32,12 @@ const ACCEPT_PAUSE: Nanos = Nanos::from_millis(100);
 /// How long connections may take to send what they owe, at the end.
 const DRAIN_MAX: Nanos = Nanos::from_secs(2);
 
+/// Where calls and answers live, and how much of it they may hold.
+pub struct Buffers {
+    pub arena: Arena,
+    pub budget: Budget,
+}
+
 pub struct Frontend {
     desk: Rc<Desk>,
     listeners: Vec<Rc<Listener>>,
@@ -56,12 +62,12 @@ impl Frontend {
         handle: &Handle,
         server: Rc<NfsServer<RealDoors>>,
         listeners: Vec<Listener>,
-        arena: Arena,
+        buffers: Buffers,
         tally: Tally,
-        budget: Budget,
         limits: Limits,
         traffic: Rc<Traffic>,
     ) -> Frontend {
+        let Buffers { arena, budget } = buffers;
         let desk = Rc::new(Desk {
             handle: handle.clone(),
             server,

@@ -9,7 +9,7 @@
 
 use crate::doors::{RealDoors, SystemClock};
 use crate::error::{Failure, open_failure};
-use crate::frontend::Frontend;
+use crate::frontend::{Buffers, Frontend};
 use crate::frontend_mail::{FrontendMail, Letter, Rules};
 use crate::memory::Division;
 use crate::observed::Observed;
@@ -157,8 +157,8 @@ fn try_run(plan: ShardPlan) -> Result<(), Failure> {
         let Division { held_bytes, open_bytes, .. } = plan.division;
         let budget = Budget::with_open(held_bytes, open_bytes);
         let traffic = lane.observed.serves(&server, &budget);
-        let frontend =
-            Frontend::start(&handle, server, listeners, arena, tally, budget, limits, traffic);
+        let buffers = Buffers { arena, budget };
+        let frontend = Frontend::start(&handle, server, listeners, buffers, tally, limits, traffic);
         lane.frontend.replace(Some(frontend));
         let _ = plan.news.send(News::Serving);
     }

@@ -39,11 +39,11 @@ pub struct Row {
 }
 
 fn dir_name(nth: u64) -> Result<Name, FsError> {
-    Name::parse(format!("d{nth}").as_bytes()).map_err(FsError::from)
+    Name::parse(format!("d{nth}").as_bytes())
 }
 
 fn file_name(nth: u64) -> Result<Name, FsError> {
-    Name::parse(format!("file-{nth:08}").as_bytes()).map_err(FsError::from)
+    Name::parse(format!("file-{nth:08}").as_bytes())
 }
 
 /// Calls `tell` with each row as it is done.
@@ -118,7 +118,7 @@ async fn make_dirs(session: &Session) -> Result<Inodes> {
 async fn make_large(session: &Session) -> Result<Inodes> {
     let mut files = Vec::new();
     for nth in 0..session.depth {
-        let name = Name::parse(format!("large-{nth}").as_bytes()).map_err(FsError::from)?;
+        let name = Name::parse(format!("large-{nth}").as_bytes())?;
         let how = CreateHow::Guarded(SetAttr::default());
         let make = Create { cred: Cred::root(), dir: InodeNo::ROOT, name, how };
         files.push(session.shard.call(make).await?.ino);
