@@ -3,7 +3,7 @@
 //! A durable write is RWF_DSYNC, which the kernel turns into a FUA write where the device has it and
 //! into a flush behind the write where not: either way no flush is for us to send, and several may be
 //! in flight. A flush is fdatasync. Discard makes a hole in a file, so that a pool in a sparse file
-//! shrinks; on a block device it does nothing yet.
+//! shrinks; on a block device it does nothing yet. The engine has no use for it yet.
 //!
 //! What always holds: a command outside its device is refused before it reaches the kernel, so a
 //! damaged address cannot make a file grow; an error of the kernel is passed on once and nothing is

@@ -17,10 +17,10 @@ use serde_json::{Map, Value};
                   of a deleted one also the directory that had its last name, and the name. The \
                   SEQ.INO of the last line is where to go on: nothing is missed and no change is \
                   listed twice, whatever happens meanwhile, a crash included.\n\nIt is a list of last changes: \
-                  what changed twice is listed at its later position only. So an inode is `created` \
-                  where nothing has happened to it since (or no data was written to a file); else it \
-                  shows by its later change, and is new to whoever does not know its number. What is \
-                  listed is durable. In names a newline is \\n and a backslash \\\\; --json has \
+                  what changed twice in one way (its metadata, its data) is listed at its later position \
+                  only. So an inode is `created` where nothing has happened to it since (or no data was \
+                  written to a file); else it shows by its later change, and is new to whoever does not \
+                  know its number. What is listed is durable. In names a newline is \\n and a backslash \\\\; --json has \
                   them as they are.",
     after_help = "Examples:\n  cairn changes --since 0\n  cairn changes --since 1767225600000000.4097\n  \
                   cairn changes --since 0 --json | jq -r 'select(.change == \"deleted\") | .ino'"

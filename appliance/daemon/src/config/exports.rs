@@ -1,5 +1,5 @@
 //! `[[export]]`: from the words of the file to the rules of an export, all but the inode of its
-//! directory, which only the open pool knows (`export_roots.rs`).
+//! directory, which only the open pool knows (`reload.rs`).
 //!
 //! Each mistake is told with its line and key, since a file with many exports is where a wrong one is
 //! hard to find. What is merely unwise is allowed: exports may lie inside each other (the longest path

@@ -5,6 +5,8 @@
 //! it, and the cut is the new root's replay position. Until the root record is durable a crash
 //! replays from the old position and the blocks written here are still free.
 //!
+//! What else changes a root is here too: installing one by a record, writing the newest ones to their
+//! blocks, and trimming the log up to what no tablet needs any more.
 
 use crate::error::FsError;
 use crate::limits::{NODE_FILL_MIN, NODE_UNIT};
