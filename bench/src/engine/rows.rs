@@ -1,14 +1,14 @@
 //! What is done to the engine, in which order, and the rows that come of it.
 //!
 //! Four lives of one pool. In the first, files are made. In the second they are looked up and listed,
-//! from a device and not from what making them left in memory; what they cost there is known from the
-//! first moment of it, since opening has written all memtables into trees. Then large files are written.
+//! from a device and not from what making them left in memory; what they cost there is known from a life
+//! in between, which writes all memtables into trees. Then large files are written.
 //! In the third these are read, in the fourth the small ones are removed.
 //!
 //! Every change is durable when its operation ends, as an NFS server would ask for it.
 
 use super::fill;
-use super::session::{BenchShard, Bounds, Measure, Session, with_pool};
+use super::session::{BenchShard, Bounds, Measure, Session, free_blocks_in_trees, with_pool};
 use anyhow::Result;
 use cairn_base::{Arena, BLOCK_BYTES};
 use cairn_daemon::Claim;
@@ -57,18 +57,17 @@ pub fn run(
     let depth = scale.depth;
     let plain = |name, measure| Row { name, measure, metadata_bytes_per_file: None };
 
-    let (created, dirs, free_before) = with_pool(claim, arena, depth, async |session| {
-        let dirs = make_dirs(session).await?;
-        let free = session.free_blocks().await?;
-        Ok((create(session, &dirs, bounds(scale.files)).await?, dirs, free))
+    let dirs = with_pool(claim, arena, depth, async |session| make_dirs(session).await)?;
+    let free_before = free_blocks_in_trees(claim, arena)?;
+    let created = with_pool(claim, arena, depth, async |session| {
+        create(session, &dirs, bounds(scale.files)).await
     })?;
     let files = created.operations;
+    let used = free_before.saturating_sub(free_blocks_in_trees(claim, arena)?);
+    let per_file = (used * BLOCK_BYTES as u64) as f64 / files.max(1) as f64;
+    let metadata_bytes_per_file = Some(per_file);
 
     let (large, mib_written) = with_pool(claim, arena, depth, async |session| {
-        let used = free_before.saturating_sub(session.free_blocks().await?);
-        let per_file = (used * BLOCK_BYTES as u64) as f64 / files.max(1) as f64;
-        // Of a few files nothing is in trees: what opening finds in small memtables it logs again.
-        let metadata_bytes_per_file = (used > 0).then_some(per_file);
         tell(&Row { name: "create", measure: created, metadata_bytes_per_file })?;
         tell(&plain("stat", stat(session, &dirs, files, bounds(scale.files)).await?))?;
         tell(&plain("readdir", readdir(session, &dirs, bounds(files)).await?))?;

@@ -4,9 +4,9 @@
 use super::disk::{MeteredDisk, Moved};
 use crate::clock;
 use crate::cpu;
-use anyhow::{Context, Result, anyhow};
-use cairn_base::Arena;
+use anyhow::{Context, Result, anyhow, bail};
 use cairn_base::door::Doors;
+use cairn_base::{Arena, Nanos};
 use cairn_daemon::{Claim, Offline, SystemClock, SystemEntropy};
 use cairn_engine::open::read_and_divide;
 use cairn_engine::{FsError, Shard, ShardConfig, ports};
@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 
 /// Longer waits count as this one.
 const WAIT_NS_MAX: u64 = 600_000_000_000;
+
+/// Looks, 20 ms apart, until memtables must have been written out.
+const FREEZE_LOOKS_MAX: u32 = 3_000;
 
 pub struct BenchDoors;
 
@@ -61,6 +64,33 @@ pub fn with_pool<R>(
     depth: u64,
     work: impl AsyncFnOnce(&Session) -> Result<R>,
 ) -> Result<R> {
+    with_configured(claim, arena, depth, ShardConfig::default(), work)
+}
+
+/// A life with hardly any memtables: what the log held goes into trees. Answers how many blocks of the pool
+/// nobody uses then.
+pub fn free_blocks_in_trees(claim: &Claim, arena: &Arena) -> Result<u64> {
+    // Raised to the least that the engine takes.
+    let config = ShardConfig { memtable_bytes: 0, ..ShardConfig::default() };
+    with_configured(claim, arena, 1, config, async |session| {
+        for _ in 0..FREEZE_LOOKS_MAX {
+            let all = session.shard.status().await?;
+            if all.iter().all(|shard| shard.memtable_bytes * 2 <= shard.memtable_bytes_max) {
+                return session.free_blocks().await;
+            }
+            session.handle.sleep(Nanos::from_millis(20)).await;
+        }
+        bail!("the engine does not write its memtables out")
+    })
+}
+
+fn with_configured<R>(
+    claim: &Claim,
+    arena: &Arena,
+    depth: u64,
+    config: ShardConfig,
+    work: impl AsyncFnOnce(&Session) -> Result<R>,
+) -> Result<R> {
     let offline = Offline::with_arena(claim.devices(), arena.clone())
         .map_err(|failure| anyhow!("{failure:?}"))?;
     let disk = Rc::new(MeteredDisk::new(Rc::clone(offline.disk())));
@@ -70,7 +100,6 @@ pub fn with_pool<R>(
         let mut seed = seeds.into_iter().next().context("one shard was asked for")?;
         let port = ports(1).pop().context("one shard has one port")?;
         let clock = Rc::new(*offline.clock());
-        let config = ShardConfig::default();
         let shard: BenchShard =
             Shard::begin(&mut seed, Rc::clone(&disk), clock, handle.clone(), port, config);
         shard.recover(seed).await.map_err(|error| anyhow!("{error}"))?;
