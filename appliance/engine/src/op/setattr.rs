@@ -40,9 +40,9 @@ impl Setattr {
             // What was buffered before must not overwrite this later.
             shard.write_back_file(self.ino).await?;
         }
-        let shrinks = self.set.size.is_some();
-        let class = if self.set.size == Some(0) { Class::Freeing } else { Class::Growing };
-        let bytes = if shrinks { Need::SMALL + REMOVAL_BYTES } else { Need::SMALL };
+        let class = if self.frees(shard).await? { Class::Freeing } else { Class::Growing };
+        let resizes = self.set.size.is_some();
+        let bytes = if resizes { Need::SMALL + REMOVAL_BYTES } else { Need::SMALL };
         let need = Need::new(class, &[self.ino.tablet()], bytes);
         let ((change, mut more), mut ticket) = shard
             .transact(need, |view| {
@@ -70,6 +70,17 @@ impl Setattr {
         }
         shard.settle(ticket).await?;
         Ok(change)
+    }
+
+    /// Does it make the file shorter? Then it may use what is kept for freeing space. The size may change
+    /// until it applies, and costs no more then.
+    async fn frees<D: Doors>(&self, shard: &Rc<Shard<D>>) -> Result<bool, FsError> {
+        let Some(size) = self.set.size else { return Ok(false) };
+        let attr = shard.read_with(|view| {
+            let item = view.inode(self.ino)?;
+            Ok(view.attr(self.ino, &item))
+        });
+        Ok(size < attr.await?.size)
     }
 
     /// Checks and changes everything asked for. True when a truncation has more to remove.
