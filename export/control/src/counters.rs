@@ -159,7 +159,9 @@ pub(crate) fn counters(shards: &[(ShardStatus, Local)], prefix: &str) -> Vec<Cou
 fn memory(shards: &[(ShardStatus, Local)]) -> Vec<Counter> {
     let report = memory::report(shards);
     let gauge = |name: &str, value, help: &str| {
-        counter(format!("memory_{name}"), "bytes", Kind::Gauge, help.into(), vec![value])
+        let name = format!("memory_{name}");
+        let whole = counter(name, "bytes", Kind::Gauge, help.into(), vec![value]);
+        Counter { shards: Vec::new(), ..whole }
     };
     let mut all = vec![
         gauge("budget_bytes", report.budget_bytes.unwrap_or(0), MEMORY_BUDGET),
