@@ -30,7 +30,7 @@ use futures_util::future::{Either, select};
 use std::future::Future;
 use std::ops::Range;
 use std::pin::{Pin, pin};
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// About a hundred short calls. More would only be copied once more in front of a large WRITE.
 const STAGING_BYTES: usize = 16 << 10;
@@ -160,7 +160,7 @@ impl<'a, L: Link, F: Fn() -> S, S: Future<Output = ()>> Inbox<'a, L, F, S> {
                 Step::End => {
                     let Assembly { buf, start, filled, .. } =
                         self.assembly.take().expect("its mark came first");
-                    return Ok(Some(DmaSlice::of(&Rc::new(buf), start..filled)));
+                    return Ok(Some(DmaSlice::of(&Arc::new(buf), start..filled)));
                 }
             }
             self.staged.start += used;

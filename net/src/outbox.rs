@@ -11,7 +11,7 @@ use crate::record::{MARK_BYTES, single_fragment_mark};
 use crate::xdr::Encoder;
 use cairn_base::{Arena, DmaBuf, DmaSlice};
 use std::ops::Range;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// A batch ends at the first answer that reaches one of these. The bytes are what a socket takes at
 /// once in the best case; the slices stay far below the kernel's 1,024.
@@ -53,7 +53,7 @@ pub fn batch<T>(
         head.put(&fields[from..]);
     }
     parts.push(Part::Fields(cut..head.end));
-    let head = Rc::new(head.buf);
+    let head = Arc::new(head.buf);
     let slices = parts.into_iter().filter_map(|part| match part {
         Part::Fields(range) if range.is_empty() => None,
         Part::Fields(range) => Some(DmaSlice::of(&head, range)),

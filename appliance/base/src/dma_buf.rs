@@ -14,8 +14,8 @@
 //!
 //! Where memory is short (`Arena::within`), an arena keeps no more pages than it was told, as far as its
 //! buffers allow: above that, chunks that wait for their next use give their pages back to the kernel,
-//! and get zeroed ones when they are used again. Pages are small ones then, since a large page stays
-//! whole for one chunk of it.
+//! and get zeroed ones when they are used again. Where every page counts, pages are small ones, since a
+//! large page stays whole for one chunk of it.
 //!
 //! What always holds, and what the unsafe code here rests on:
 //! - a chunk of the mapping is in exactly one place: not carved yet, on one free list, or inside
@@ -35,7 +35,6 @@ use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
 use std::ops::{Deref, DerefMut, Range};
 use std::ptr::NonNull;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -120,8 +119,8 @@ impl Arena {
 
     /// Keeps pages for no more than `resident_bytes_max`, unless its buffers need them. The mapping has
     /// twice that room, since chunks of one size do not become chunks of another.
-    pub fn within(resident_bytes_max: usize) -> (Arena, Backing) {
-        match Map::new(2 * resident_bytes_max, HugePages::Never) {
+    pub fn within(resident_bytes_max: usize, huge: HugePages) -> (Arena, Backing) {
+        match Map::new(2 * resident_bytes_max, huge) {
             Some((map, backing)) => (Arena::over(Some(map), resident_bytes_max), backing),
             None => (Arena::heap(), Backing::Heap),
         }
@@ -316,6 +315,9 @@ enum Home {
 // shared between threads by design: atomics and lock-free queues.
 unsafe impl Send for DmaBuf {}
 
+// SAFETY: through `&DmaBuf` the bytes can only be read, and its drop needs the buffer itself.
+unsafe impl Sync for DmaBuf {}
+
 impl DmaBuf {
     /// Makes the visible part shorter. The rest comes back only with a new allocation.
     pub fn truncate(&mut self, bytes: usize) {
@@ -389,10 +391,11 @@ impl fmt::Debug for DmaBuf {
     }
 }
 
-/// A part of a shared buffer. The bytes do not change while any slice of them lives.
+/// A part of a shared buffer. The bytes do not change while any slice of them lives, on whatever thread:
+/// a block that one core has cached is sent by another.
 #[derive(Clone)]
 pub struct DmaSlice {
-    buf: Rc<DmaBuf>,
+    buf: Arc<DmaBuf>,
     start: usize,
     len: usize,
 }
@@ -400,11 +403,11 @@ pub struct DmaSlice {
 impl DmaSlice {
     pub fn whole(buf: DmaBuf) -> DmaSlice {
         let len = buf.len();
-        DmaSlice { buf: Rc::new(buf), start: 0, len }
+        DmaSlice { buf: Arc::new(buf), start: 0, len }
     }
 
     /// A part of a buffer that is shared already. Panics when it does not contain the range.
-    pub fn of(buf: &Rc<DmaBuf>, range: Range<usize>) -> DmaSlice {
+    pub fn of(buf: &Arc<DmaBuf>, range: Range<usize>) -> DmaSlice {
         assert!(range.start <= range.end && range.end <= buf.len(), "a slice lies in its buffer");
         DmaSlice { buf: buf.clone(), start: range.start, len: range.len() }
     }
@@ -427,13 +430,13 @@ impl DmaSlice {
         let fits = at.is_multiple_of(BLOCK_BYTES)
             && bytes.is_multiple_of(BLOCK_BYTES)
             && bytes >= buf.held_bytes() / 4 * 3;
-        match Rc::try_unwrap(buf) {
+        match Arc::try_unwrap(buf) {
             Ok(mut buf) if fits => {
                 buf.skip(at);
                 buf.truncate(bytes);
                 Ok(buf)
             }
-            Ok(buf) => Err(DmaSlice { buf: Rc::new(buf), start, len }),
+            Ok(buf) => Err(DmaSlice { buf: Arc::new(buf), start, len }),
             Err(buf) => Err(DmaSlice { buf, start, len }),
         }
     }
@@ -510,7 +513,7 @@ mod tests {
 
     #[test]
     fn an_arena_with_a_bound_gives_back_the_pages_of_waiting_chunks() {
-        let (arena, _) = Arena::within(4 << 20);
+        let (arena, _) = Arena::within(4 << 20, HugePages::Never);
         let resident = |arena: &Arena| arena.usage().resident_bytes;
         let large: Vec<DmaBuf> = (0..3).map(|_| arena.alloc(1 << 20)).collect();
         drop(large);

@@ -17,7 +17,7 @@ use crate::error::Failure;
 use cairn_base::dma_buf::{Backing, HugePages};
 use cairn_base::{Arena, BLOCK_BYTES};
 use cairn_control::request::{MemoryLimits, MemoryParts};
-use cairn_engine::{ANSWER_BYTES, ShardConfig};
+use cairn_engine::{ANSWER_BYTES, ShardConfig, cached_runs_bytes};
 use nix::errno::Errno;
 
 /// Code, the control thread, allocators.
@@ -53,8 +53,8 @@ pub const CONNECTION_BYTES: usize = 32 << 10;
 /// records that are arriving.
 const NETWORK_PARTS: usize = 5;
 
-/// Buffers of one shard without a budget: its cache, its dirty data, and what is under way. Untouched
-/// parts cost nothing.
+/// Buffers of one shard without a budget, beside the runs its data cache keeps: its node cache, its dirty
+/// data, and what is under way. Untouched parts cost nothing.
 const ARENA_BYTES_DEFAULT: usize = 768 << 20;
 /// What all connections of one shard may hold in calls and answers without a budget; they come to twice
 /// as much at most.
@@ -85,12 +85,16 @@ impl Division {
     /// The buffers of all shards.
     pub fn arena(&self, shards: usize) -> (Arena, Backing) {
         match self.limits.budget {
-            None => Arena::new(ARENA_BYTES_DEFAULT * shards, HugePages::Try),
+            None => {
+                let each = ARENA_BYTES_DEFAULT + cached_runs_bytes(self.shard.data_cache_bytes);
+                Arena::within(each * shards, HugePages::Try)
+            }
             Some(_) => {
                 let parts = self.limits.parts;
-                let all = parts.node_cache + parts.filters + parts.dirty;
+                let runs = cached_runs_bytes(self.shard.data_cache_bytes) * shards;
+                let all = parts.node_cache + parts.filters + parts.dirty + runs as u64;
                 let bytes = all + parts.network + parts.connections / 2 + parts.buffers;
-                Arena::within(usize::try_from(bytes).unwrap_or(usize::MAX / 4))
+                Arena::within(usize::try_from(bytes).unwrap_or(usize::MAX / 4), HugePages::Never)
             }
         }
     }
@@ -111,7 +115,7 @@ fn defaults(config: &Config, shards: usize) -> Division {
     shard.memtable_bytes = config.memtable_bytes.unwrap_or(shard.memtable_bytes);
     shard.data_cache_bytes = match config.data_cache_bytes {
         Some(bytes) => bytes,
-        None => machine_bytes().map_or(shard.data_cache_bytes, |all| all / 8 / shards),
+        None => machine_bytes().map_or(shard.data_cache_bytes, |all| all / 4 / shards),
     };
     let parts = MemoryParts {
         memtables: shard.memtable_bytes * MEMTABLE_QUARTERS / 4,

@@ -42,6 +42,7 @@ mod tree;
 mod txn;
 
 pub use cred::Cred;
+pub use data::cached_runs_bytes;
 pub use error::FsError;
 pub use index::{Change, Gone, SeqIndex, What};
 pub use name::Name;

@@ -6,7 +6,7 @@
 
 use crate::block::{Absent, Cache, Pins, fetch_filter, fetch_node};
 use crate::counters::Counters;
-use crate::data::{DataCache, Dirty};
+use crate::data::{Arriving, DataCache, Dirty, Streams};
 use crate::error::FsError;
 use crate::limits::{FILTER_BYTES_MIN, MEMTABLE_BYTES_MIN, MEMTABLE_TABLET_BYTES};
 use crate::lock::Locks;
@@ -20,8 +20,8 @@ use crate::snapshot::Snapshot;
 use crate::space::{Reads, SpaceChange};
 use crate::tablet::Tablet;
 use crate::txn::{Need, Permit, Stop, View};
-use cairn_base::Arena;
 use cairn_base::door::{Clock, Disk, Doors};
+use cairn_base::{Arena, DmaBuf};
 use cairn_format::item::FreeRunItem;
 use cairn_format::key::Purpose;
 use cairn_format::record::{EditKind, RecordWriter};
@@ -31,6 +31,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::rc::Rc;
+use std::sync::Arc;
 use zerocopy::IntoBytes;
 
 /// What an operator may set for one shard.
@@ -70,6 +71,10 @@ pub struct Core {
     memory: MemtableBytes,
     pub cache: Cache,
     pub(crate) data_cache: DataCache,
+    pub(crate) arriving: Arriving,
+    pub(crate) streams: Streams,
+    /// What a hole reads as.
+    pub(crate) zeros: Arc<DmaBuf>,
     pub locks: Locks,
     pub reads: Rc<Reads>,
     pub counters: Counters,
@@ -98,6 +103,9 @@ impl Core {
             memory,
             cache: Cache::new(config.cache_bytes),
             data_cache: DataCache::new(config.data_cache_bytes),
+            arriving: Arriving::default(),
+            streams: Streams::new(config.data_cache_bytes),
+            zeros: Arc::new(Arena::heap().alloc_zeroed(crate::limits::IO_BYTES_MAX)),
             locks: Locks::default(),
             reads,
             counters: Counters::default(),
@@ -429,7 +437,13 @@ impl<D: Doors> Shard<D> {
             let space = &tablet.space;
             match change {
                 SpaceChange::Take(run) => space.take(purpose, run, &mut changed),
-                SpaceChange::Free(run) => space.free(purpose, run, ticket, &mut changed),
+                SpaceChange::Free(run) => {
+                    // Nobody will ask for it again: its memory is for others.
+                    if purpose == Purpose::Data {
+                        self.core.data_cache.forget(run.start, run.blocks);
+                    }
+                    space.free(purpose, run, ticket, &mut changed);
+                }
                 SpaceChange::Receive(run) => space.receive(purpose, run, ticket, &mut changed),
             }
             let totals = totals.entry(id).or_insert_with(|| tablet.totals.get());

@@ -175,7 +175,7 @@ impl Client {
         len: u32,
     ) -> Result<(Vec<u8>, bool), FsError> {
         let data = self.shard.call(op::Read { cred: Cred::root(), ino, offset, len }).await?;
-        Ok((data.buf[data.start..data.start + data.len].to_vec(), data.eof))
+        Ok((data.to_vec(), data.eof))
     }
 
     /// The payload lies in the buffer as it will lie in the file's first block.

@@ -18,7 +18,7 @@ pub const SHARDS_MAX: u16 = 3;
 /// Small, so that logs are trimmed in every scenario; a cache of a few nodes, so that they are read.
 const CACHE_BYTES: usize = 1 << 20;
 /// Small, so that reads find some blocks here and some not.
-const DATA_CACHE_BYTES: usize = 128 << 10;
+const DATA_CACHE_BYTES: [usize; 2] = [128 << 10, 16 << 20];
 
 pub fn format(world: &World, machine: &mut Machine, disk: &Disk) -> Result<(), BootError> {
     let config = world.config();
@@ -48,7 +48,7 @@ pub fn open(
     let config = ShardConfig {
         memtable_bytes: world.config().memtable_bytes,
         cache_bytes: CACHE_BYTES,
-        data_cache_bytes: DATA_CACHE_BYTES,
+        data_cache_bytes: DATA_CACHE_BYTES[world.boots() as usize % 2],
         // One or two filters are too many already, so that dropping them is exercised.
         filter_bytes: 0,
         ..ShardConfig::default()

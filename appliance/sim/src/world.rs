@@ -85,6 +85,11 @@ impl World {
         &self.config
     }
 
+    /// How often a machine was started in it.
+    pub fn boots(&self) -> u64 {
+        self.boots
+    }
+
     pub fn shards(&self) -> &[Rc<Shard<World>>] {
         self.booted.as_ref().map_or(&[], |booted| &booted.shards)
     }

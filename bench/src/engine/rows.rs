@@ -212,7 +212,7 @@ async fn read(
         async move {
             let len = bytes as u32;
             let data = shard.call(Read { cred: Cred::root(), ino, offset, len }).await?;
-            Ok(data.len as u64)
+            Ok(data.parts.iter().map(|part| part.len() as u64).sum())
         }
     };
     session.measure(bounds, read).await

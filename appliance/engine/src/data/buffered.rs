@@ -24,24 +24,29 @@ use crate::space::Promise;
 use cairn_base::{Arena, BLOCK_BYTES, DmaBuf, DmaSlice};
 use std::collections::BTreeMap;
 use std::ops::{Deref, Range};
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// One block inside a shared buffer.
 #[derive(Clone)]
 pub struct PageData {
-    buf: Rc<DmaBuf>,
+    buf: Arc<DmaBuf>,
     at: usize,
 }
 
 impl PageData {
-    pub fn new(buf: &Rc<DmaBuf>, at: usize) -> PageData {
+    pub fn new(buf: &Arc<DmaBuf>, at: usize) -> PageData {
         assert!(at + BLOCK_BYTES <= buf.len(), "a page lies in its buffer");
-        PageData { buf: Rc::clone(buf), at }
+        PageData { buf: Arc::clone(buf), at }
+    }
+
+    /// The buffer that it is a part of, and where it begins there.
+    pub fn place(&self) -> (&Arc<DmaBuf>, usize) {
+        (&self.buf, self.at)
     }
 
     /// Does `other` follow in the same buffer?
-    fn continues_in(&self, other: &PageData) -> bool {
-        Rc::ptr_eq(&self.buf, &other.buf) && self.at + BLOCK_BYTES == other.at
+    pub fn continues_in(&self, other: &PageData) -> bool {
+        Arc::ptr_eq(&self.buf, &other.buf) && self.at + BLOCK_BYTES == other.at
     }
 
     /// The pages as slices, neighbours in one buffer joined.
@@ -272,7 +277,7 @@ impl Buffered {
             buf[..keep].copy_from_slice(&page.data[..keep]);
             self.launched -= usize::from(page.is_launched());
             self.versions += 1;
-            page.data = PageData::new(&Rc::new(buf), 0);
+            page.data = PageData::new(&Arc::new(buf), 0);
             page.version = self.versions;
             page.born = self.versions;
             page.flight = None;
@@ -324,7 +329,7 @@ mod tests {
     fn page(tag: u8) -> PageData {
         let mut buf = Arena::heap().alloc(BLOCK_BYTES);
         buf.fill(tag);
-        PageData::new(&Rc::new(buf), 0)
+        PageData::new(&Arc::new(buf), 0)
     }
 
     fn written(blocks: Range<u64>) -> Buffered {
@@ -396,7 +401,7 @@ mod tests {
 
     #[test]
     fn neighbours_in_one_buffer_are_one_slice() {
-        let buf = Rc::new(Arena::heap().alloc(3 * BLOCK_BYTES));
+        let buf = Arc::new(Arena::heap().alloc(3 * BLOCK_BYTES));
         let data: Vec<PageData> = (0..3).map(|n| PageData::new(&buf, n * BLOCK_BYTES)).collect();
         let lens = |slices: Vec<DmaSlice>| slices.iter().map(|s| s.len()).collect::<Vec<_>>();
         assert_eq!(lens(PageData::slices(&data)), [3 * BLOCK_BYTES]);

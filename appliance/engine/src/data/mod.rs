@@ -3,22 +3,29 @@
 //! A write lands in its file's overlay (`overlay.rs`, `buffered.rs`, `write.rs`) and is placed later: on the device,
 //! or inside the log as inline extents (`write_back.rs`), which move to the device when their
 //! memtable freezes (`spill.rs`). `map.rs` is the extent map, `read.rs` puts overlay, cache and map
-//! together and verifies every block that comes from a device, `truncate.rs` takes data away.
+//! together and verifies every block that comes from a device, `readahead.rs` reads what is likely to be
+//! asked for next, `truncate.rs` takes data away.
 
+mod arriving;
 mod buffered;
 mod cache;
+mod cached_runs;
 mod join;
 mod map;
 mod overlay;
 mod place;
 mod read;
+mod readahead;
 mod spill;
 mod truncate;
 mod write;
 mod write_back;
 
+pub(crate) use arriving::Arriving;
 pub(crate) use cache::DataCache;
+pub use cache::runs_bytes as cached_runs_bytes;
 pub(crate) use overlay::{Dirty, Overlays};
+pub(crate) use readahead::Streams;
 pub(crate) use truncate::{
     REMOVE_STEP_BYTES, finish_truncation_step, remove_data_step, truncate_in,
 };

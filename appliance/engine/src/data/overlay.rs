@@ -237,9 +237,10 @@ mod tests {
     use super::super::buffered::PageData;
     use super::*;
     use cairn_base::BLOCK_BYTES;
+    use std::sync::Arc;
 
     fn page() -> PageData {
-        PageData::new(&Rc::new(Arena::heap().alloc(BLOCK_BYTES)), 0)
+        PageData::new(&Arc::new(Arena::heap().alloc(BLOCK_BYTES)), 0)
     }
 
     #[test]

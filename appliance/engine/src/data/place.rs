@@ -22,8 +22,6 @@ use std::rc::Rc;
 /// Writes of one placement that are in flight at once, and blocks of one of them.
 const WRITES_MAX: usize = 8;
 const WRITE_BLOCKS_MAX: usize = 256;
-/// The blocks of a placement that stay in the cache when there are no more than this.
-const KEEP_WRITTEN_BLOCKS_MAX: usize = 16;
 
 /// A file block and the device block that has its content.
 #[derive(Clone, Copy, Debug)]
@@ -100,13 +98,11 @@ impl<D: Doors> Shard<D> {
         &self,
         blocks: &[(BlockNo, &PageData, u32)],
     ) -> Result<(), FsError> {
-        for (at, _, _) in blocks {
-            self.core.data_cache.forget(*at);
-        }
         let joined = blocks.chunk_by(|a, b| a.0.after(1) == b.0);
         let pieces = joined.flat_map(|run| run.chunks(WRITE_BLOCKS_MAX));
         let writes = pieces.map(|piece| async move {
             let at = piece[0].0;
+            self.core.data_cache.forget(at, piece.len() as u64);
             let slices = PageData::slices(piece.iter().map(|(_, data, _)| *data));
             let wrote = self.disk.write(at, slices, Durability::Cached).await;
             wrote.map_err(|error| FsError::Media { block: at, error })
@@ -114,14 +110,22 @@ impl<D: Doors> Shard<D> {
         for wrote in join(WRITES_MAX, writes).await {
             wrote?;
         }
-        // What is small is often read again soon; a stream would only push everything else out.
-        if blocks.len() <= KEEP_WRITTEN_BLOCKS_MAX {
-            for (at, data, crc) in blocks {
-                self.core.data_cache.keep(*at, *crc, data);
-            }
-        }
+        self.keep_written(blocks);
         self.core.counters.data_blocks_written.add(blocks.len() as u64);
         Ok(())
+    }
+
+    /// What was written is often read again soon: by who wrote it, or to be archived.
+    fn keep_written(&self, blocks: &[(BlockNo, &PageData, u32)]) {
+        let same_run = |a: &(BlockNo, &PageData, u32), b: &(BlockNo, &PageData, u32)| {
+            a.0.after(1) == b.0 && a.1.continues_in(b.1)
+        };
+        for run in blocks.chunk_by(same_run) {
+            let (at, page, _) = &run[0];
+            let crcs: Vec<u32> = run.iter().map(|(_, _, crc)| *crc).collect();
+            let (buf, from) = page.place();
+            self.core.data_cache.keep(*at, &crcs, buf, from);
+        }
     }
 
     /// Makes what was written on the devices of `blocks` stable.

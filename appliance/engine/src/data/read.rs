@@ -6,15 +6,15 @@
 //! write or a truncation meanwhile changes nothing for this reader, and a block freed meanwhile is
 //! not reused under it.
 //!
-//! The answer is one buffer that begins at a block, so that a frontend sends it as it is. When one
-//! device run holds the whole range, which is what sequential files look like, the device writes
-//! straight into it; else each run is read into a buffer of its own and copied, as is what the cache
-//! has (`cache.rs`).
+//! The answer is made of pages that are shared with the cache (`cache.rs`), with what is buffered, and with
+//! other readers; a frontend sends them as they are. Only when they lie in many pieces are they copied
+//! into one. A range that is on its way from the device for somebody else is waited for (`arriving.rs`).
 //!
 //! Bad data is never returned: a block whose CRC-32C is wrong or missing fails the read and says
 //! which device block it was. Times of access are not kept.
 
 use super::buffered::PageData;
+use super::cache::Near;
 use super::join::join;
 use super::map::{self, MappedExtent};
 use super::{BLOCK, blocks_of};
@@ -28,16 +28,19 @@ use crate::shard::Shard;
 use crate::txn::{Stop, View};
 use cairn_base::door::{Disk, Doors};
 use cairn_base::hash::crc32c;
-use cairn_base::{BLOCK_BYTES, BlockNo, DmaBuf};
+use cairn_base::{BLOCK_BYTES, BlockNo, DmaSlice, Run};
 use cairn_format::item::{EXTENT_OFFLINE, EXTENT_UNWRITTEN, InodeItem};
 use cairn_format::{Damage, InodeNo};
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Device reads of one READ that are in flight at once.
 const READS_MAX: usize = 16;
-/// The blocks of one device read that stay in the cache when there are no more than this.
-const KEEP_READ_BLOCKS_MAX: usize = 64;
+/// Pieces of memory that one answer is made of at most.
+const SLICES_MAX: usize = 32;
+/// How often a reader waits for what others read before it reads by itself.
+const WAITS_MAX: usize = 4;
 
 /// Where one file block's content is.
 #[derive(Clone)]
@@ -64,12 +67,22 @@ struct Piece {
     blocks: usize,
 }
 
+impl Piece {
+    fn run(&self) -> Run {
+        Run::new(self.at, self.blocks as u64)
+    }
+
+    fn places(&self) -> Range<usize> {
+        self.place..self.place + self.blocks
+    }
+}
+
 /// One block as the device had it, and what says whether it still has it there.
 pub(super) struct OldBlock {
     pub block: u64,
     pub extent: MappedExtent,
     pub data_seq: u64,
-    pub content: DmaBuf,
+    pub content: PageData,
 }
 
 /// May `cred` read? The owner always: NFS has no open to have checked it at (RFC 1813, section 4.4);
@@ -88,7 +101,7 @@ fn require_readable(cred: &Cred, item: &InodeItem) -> Result<(), FsError> {
 
 impl<D: Doors> Shard<D> {
     pub(crate) async fn read_data(
-        &self,
+        self: &Rc<Self>,
         cred: &Cred,
         ino: InodeNo,
         offset: u64,
@@ -102,19 +115,17 @@ impl<D: Doors> Shard<D> {
                 require_readable(cred, &item)?;
                 let attr = view.attr(ino, &item);
                 let len = attr.size.saturating_sub(offset).min(asked);
-                let sources = locate(view, ino, blocks_of(offset, len))?;
+                let sources =
+                    locate(view, ino, blocks_of(offset, len), offset.saturating_add(len))?;
                 Ok((attr, len, sources))
             })
             .await?;
-        let buf = self.fetch(&sources).await?;
+        self.read_ahead(ino, &blocks_of(offset, len), attr.size);
+        let pages = self.fetch(sources).await?;
         drop(guard);
-        Ok(Data {
-            buf,
-            start: (offset % BLOCK) as usize,
-            len: len as usize,
-            eof: offset.saturating_add(len) >= attr.size,
-            attr,
-        })
+        let start = (offset % BLOCK) as usize;
+        let parts = self.slices_of(&pages, start..start + len as usize);
+        Ok(Data { parts, eof: offset.saturating_add(len) >= attr.size, attr })
     }
 
     /// One block of the map's, read and verified; `None` when the device does not have it.
@@ -127,90 +138,148 @@ impl<D: Doors> Shard<D> {
         let found = self.read_with(|view| {
             let item = view.inode(ino)?;
             let extent = map::extents(view, ino, block..block + 1)?.pop();
-            let sources = locate(view, ino, block..block + 1)?;
+            let sources = locate(view, ino, block..block + 1, (block + 1) * BLOCK)?;
             Ok((extent, item.data_seq.get(), sources))
         });
         let (extent, data_seq, sources) = found.await?;
         let (Some(extent), Some(Source::Device(_))) = (extent, sources.first()) else {
             return Ok(None);
         };
-        let content = self.fetch(&sources).await?;
-        Ok(Some(OldBlock { block, extent, data_seq, content }))
+        let content = self.fetch(sources).await?.pop();
+        Ok(content.map(|content| OldBlock { block, extent, data_seq, content }))
     }
 
-    async fn fetch(&self, sources: &[Source]) -> Result<DmaBuf, FsError> {
-        let arena = self.disk.arena();
+    /// Brings what the device has of these blocks into the cache.
+    pub(super) async fn fetch_to_cache(
+        &self,
+        ino: InodeNo,
+        blocks: Range<u64>,
+    ) -> Result<(), FsError> {
+        let _guard = self.core.reads.begin();
+        let sources = self.read_with(|view| {
+            let Some(item) = view.inode_if_any(ino)? else { return Ok(Vec::new()) };
+            let size = view.attr(ino, &item).size;
+            let inside = blocks.start..blocks.end.min(blocks_of(0, size).end).max(blocks.start);
+            let end = inside.end * BLOCK;
+            Ok(locate(view, ino, inside, end)?)
+        });
+        let mut sources = sources.await?;
+        sources.retain(|source| matches!(source, Source::Device(_)));
+        self.fetch(sources).await.map(drop)
+    }
+
+    /// The content of every block of a range.
+    async fn fetch(&self, mut sources: Vec<Source>) -> Result<Vec<PageData>, FsError> {
         if sources.iter().any(|source| matches!(source, Source::Offline)) {
             return Err(FsError::Offline);
         }
-        let is_cached = |source: &Source| match source {
-            Source::Device(DeviceBlock { at, crc: Some(crc), .. }) => {
-                self.core.data_cache.has(*at, *crc)
+        let mut missing = self.find_cached(&mut sources);
+        for _ in 0..WAITS_MAX {
+            let arriving = &self.core.arriving;
+            let Some(run) = missing.iter().map(Piece::run).find(|run| arriving.meets(run)) else {
+                break;
+            };
+            arriving.landed(&run).await;
+            missing = self.find_cached(&mut sources);
+        }
+        let read = |piece| self.read_piece(piece, &sources);
+        let reads = join(READS_MAX, missing.iter().map(read)).await;
+        for (piece, read) in missing.iter().zip(reads) {
+            let pages = read?;
+            for (source, page) in sources[piece.places()].iter_mut().zip(pages) {
+                *source = Source::Page(page);
             }
-            _ => false,
+        }
+        let zeros = &self.core.zeros;
+        let page = |(place, source)| match source {
+            Source::Page(page) => page,
+            Source::Inline(bytes) => self.page_of(&bytes),
+            Source::Zeros | Source::Offline | Source::Device(_) => {
+                PageData::new(zeros, place * BLOCK_BYTES % zeros.len())
+            }
         };
-        let pieces = pieces_of(sources, is_cached);
-        if let [piece] = &pieces[..]
-            && piece.blocks == sources.len()
-        {
-            let mut buf = self.read_piece(piece).await?;
-            self.verify(&mut buf, sources)?;
-            return Ok(buf);
-        }
-        let mut whole = arena.alloc(sources.len() * BLOCK_BYTES);
-        for (out, source) in whole.chunks_exact_mut(BLOCK_BYTES).zip(sources) {
-            match source {
-                Source::Page(page) => out.copy_from_slice(page),
-                Source::Inline(bytes) => {
-                    out[..bytes.len()].copy_from_slice(bytes);
-                    out[bytes.len()..].fill(0);
-                }
-                Source::Device(block) => self.copy_cached(block, out),
-                Source::Zeros | Source::Offline => out.fill(0),
+        Ok(sources.into_iter().enumerate().map(page).collect())
+    }
+
+    /// Puts what is cached in its place; gives what is not.
+    fn find_cached(&self, sources: &mut [Source]) -> Vec<Piece> {
+        let mut near = Near::default();
+        for source in sources.iter_mut() {
+            if let Source::Device(DeviceBlock { at, crc: Some(crc), keep }) = *source
+                && let Some(page) = self.core.data_cache.find(at, crc, &mut near)
+            {
+                self.core.counters.data_cache_hits.add(1);
+                *source = Source::Page(self.cut(page, keep));
             }
         }
-        let reads = join(READS_MAX, pieces.iter().map(|piece| self.read_piece(piece))).await;
-        for (piece, read) in pieces.iter().zip(reads) {
-            let mut buf = read?;
-            self.verify(&mut buf, &sources[piece.place..piece.place + piece.blocks])?;
-            let from = piece.place * BLOCK_BYTES;
-            whole[from..from + buf.len()].copy_from_slice(&buf);
-        }
-        Ok(whole)
+        pieces_of(sources)
     }
 
-    /// Checks what the device returned and keeps it, unless it is part of a stream, which would push
-    /// everything else out.
-    fn verify(&self, buf: &mut [u8], sources: &[Source]) -> Result<(), FsError> {
-        let keep = sources.len() <= KEEP_READ_BLOCKS_MAX;
-        verify(buf, sources, |at, crc, bytes| {
-            if keep {
-                self.core.data_cache.keep(at, crc, bytes);
-            }
-        })
-    }
-
-    /// Fills `out` from the cache; what is not there is read over it afterwards.
-    fn copy_cached(&self, block: &DeviceBlock, out: &mut [u8]) {
-        if let Some(crc) = block.crc
-            && self.core.data_cache.copy(block.at, crc, out)
-        {
-            out[block.keep..].fill(0);
-            self.core.counters.data_cache_hits.add(1);
-        }
-    }
-
-    async fn read_piece(&self, piece: &Piece) -> Result<DmaBuf, FsError> {
+    /// Reads neighbouring blocks, checks them and caches them.
+    async fn read_piece(
+        &self,
+        piece: &Piece,
+        sources: &[Source],
+    ) -> Result<Vec<PageData>, FsError> {
+        let _under_way = self.core.arriving.begin(piece.run());
         let buf = self.disk.arena().alloc(piece.blocks * BLOCK_BYTES);
         let (buf, read) = self.disk.read(piece.at, buf).await;
         read.map_err(|error| FsError::Media { block: piece.at, error })?;
         self.core.counters.data_blocks_read.add(piece.blocks as u64);
-        Ok(buf)
+        let sources = &sources[piece.places()];
+        let crcs = verify(&buf, sources)?;
+        let buf = Arc::new(buf);
+        self.core.data_cache.keep(piece.at, &crcs, &buf, 0);
+        let page = |(place, source): (usize, &Source)| {
+            let page = PageData::new(&buf, place * BLOCK_BYTES);
+            match source {
+                Source::Device(block) => self.cut(page, block.keep),
+                _ => page,
+            }
+        };
+        Ok(sources.iter().enumerate().map(page).collect())
+    }
+
+    /// The page as a reader may see it: behind `keep` bytes it is zero.
+    fn cut(&self, page: PageData, keep: usize) -> PageData {
+        if keep == BLOCK_BYTES { page } else { self.page_of(&page[..keep]) }
+    }
+
+    fn page_of(&self, bytes: &[u8]) -> PageData {
+        let mut buf = self.disk.arena().alloc(BLOCK_BYTES);
+        buf[..bytes.len()].copy_from_slice(bytes);
+        buf[bytes.len()..].fill(0);
+        PageData::new(&Arc::new(buf), 0)
+    }
+
+    /// A range of bytes of `pages`, in few pieces.
+    fn slices_of(&self, pages: &[PageData], range: Range<usize>) -> Vec<DmaSlice> {
+        let mut slices = PageData::slices(pages);
+        if slices.len() > SLICES_MAX {
+            let mut whole = self.disk.arena().alloc(pages.len() * BLOCK_BYTES);
+            for (out, page) in whole.chunks_exact_mut(BLOCK_BYTES).zip(pages) {
+                out.copy_from_slice(page);
+            }
+            slices = vec![DmaSlice::whole(whole)];
+        }
+        let mut at = 0;
+        let part = |slice: DmaSlice| {
+            let from = range.start.saturating_sub(at).min(slice.len());
+            let to = range.end.saturating_sub(at).min(slice.len());
+            at += slice.len();
+            slice.slice(from..to)
+        };
+        slices.into_iter().map(part).filter(|part| !part.is_empty()).collect()
     }
 }
 
-/// Where each of `blocks` is.
-fn locate(view: &View<'_>, ino: InodeNo, blocks: Range<u64>) -> Result<Vec<Source>, Stop> {
+/// Where each of `blocks` is, of which bytes up to `end` are wanted.
+fn locate(
+    view: &View<'_>,
+    ino: InodeNo,
+    blocks: Range<u64>,
+    end: u64,
+) -> Result<Vec<Source>, Stop> {
     let mut sources = vec![Source::Zeros; (blocks.end - blocks.start) as usize];
     let extents = map::extents(view, ino, blocks.clone())?;
     let on_device = extents.iter().any(|extent| extent.inline.is_none());
@@ -227,7 +296,7 @@ fn locate(view: &View<'_>, ino: InodeNo, blocks: Range<u64>) -> Result<Vec<Sourc
                     Some(run) => Source::Device(DeviceBlock {
                         at: run.start,
                         crc: map::checksum_of(&sums, block),
-                        keep: (extent.end() - block * BLOCK).min(BLOCK) as usize,
+                        keep: kept_bytes(extent.end(), end, block),
                     }),
                     None => Source::Zeros,
                 },
@@ -244,13 +313,18 @@ fn locate(view: &View<'_>, ino: InodeNo, blocks: Range<u64>) -> Result<Vec<Sourc
     Ok(sources)
 }
 
-fn pieces_of(sources: &[Source], is_cached: impl Fn(&Source) -> bool) -> Vec<Piece> {
+/// Bytes of `block` that count: all of them when no more is wanted than its extent has.
+fn kept_bytes(extent_end: u64, wanted_end: u64, block: u64) -> usize {
+    let inside = |end: u64| end.saturating_sub(block * BLOCK).min(BLOCK);
+    let (has, wanted) = (inside(extent_end), inside(wanted_end));
+    if wanted <= has { BLOCK_BYTES } else { has as usize }
+}
+
+/// What is to be read from the device, neighbours together.
+fn pieces_of(sources: &[Source]) -> Vec<Piece> {
     let mut pieces: Vec<Piece> = Vec::new();
     for (place, source) in sources.iter().enumerate() {
         let Source::Device(block) = source else { continue };
-        if is_cached(source) {
-            continue;
-        }
         match pieces.last_mut() {
             Some(last)
                 if last.place + last.blocks == place
@@ -264,24 +338,21 @@ fn pieces_of(sources: &[Source], is_cached: impl Fn(&Source) -> bool) -> Vec<Pie
     pieces
 }
 
-/// Checks what the device returned for `sources`, gives each sound block to `keep`, and zeros what
-/// lies behind an extent's length.
-fn verify(
-    buf: &mut [u8],
-    sources: &[Source],
-    mut keep_block: impl FnMut(BlockNo, u32, &[u8]),
-) -> Result<(), FsError> {
-    for (bytes, source) in buf.chunks_exact_mut(BLOCK_BYTES).zip(sources) {
-        let Source::Device(DeviceBlock { at, crc, keep }) = *source else { continue };
+/// Checks what the device returned for `sources`; gives their checksums.
+fn verify(buf: &[u8], sources: &[Source]) -> Result<Vec<u32>, FsError> {
+    let blocks = buf.chunks_exact(BLOCK_BYTES).zip(sources).filter_map(|(bytes, source)| {
+        let Source::Device(block) = source else { return None };
+        Some((bytes, block.at, block.crc))
+    });
+    let check = |(bytes, at, crc): (&[u8], BlockNo, Option<u32>)| {
         let damaged = |damage| FsError::Corrupt { block: at, damage };
         let crc = crc.ok_or(damaged(Damage::ChecksumMissing))?;
         if crc32c(bytes) != crc {
             return Err(damaged(Damage::DataChecksum));
         }
-        keep_block(at, crc, bytes);
-        bytes[keep..].fill(0);
-    }
-    Ok(())
+        Ok(crc)
+    };
+    blocks.map(check).collect()
 }
 
 #[cfg(test)]
@@ -299,10 +370,8 @@ mod tests {
         let block = [0; BLOCK_BYTES];
         let source = |index| device(index, &block, BLOCK_BYTES);
         let sources = [source(7), source(8), Source::Zeros, source(9), source(20)];
-        let pieces: Vec<_> = pieces_of(&sources, |_| false)
-            .iter()
-            .map(|p| (p.at.index(), p.place, p.blocks))
-            .collect();
+        let pieces: Vec<_> =
+            pieces_of(&sources).iter().map(|p| (p.at.index(), p.place, p.blocks)).collect();
         assert_eq!(pieces, [(7, 0, 2), (9, 3, 1), (20, 4, 1)]);
     }
 
@@ -310,16 +379,23 @@ mod tests {
     fn a_block_is_returned_only_when_its_checksum_is_right() {
         let mut bytes = vec![7; BLOCK_BYTES];
         let good = device(3, &bytes, 100);
-        let mut kept = 0;
-        let keep = |_, _, block: &[u8]| kept = block.iter().filter(|b| **b == 7).count();
-        verify(&mut bytes, std::slice::from_ref(&good), keep).expect("nothing is wrong yet");
-        assert_eq!(kept, BLOCK_BYTES, "the block is kept as the device has it");
-        assert!(bytes[..100].iter().all(|&b| b == 7) && bytes[100..].iter().all(|&b| b == 0));
+        verify(&bytes, std::slice::from_ref(&good)).expect("nothing is wrong yet");
+        bytes[4000] = 8;
         let at = BlockNo::new(DeviceId(0), 3);
-        let refused = verify(&mut bytes, &[good], |_, _, _| panic!("bad data is not kept"));
+        let refused = verify(&bytes, &[good]);
         assert_eq!(refused, Err(FsError::Corrupt { block: at, damage: Damage::DataChecksum }));
         let none = Source::Device(DeviceBlock { at, crc: None, keep: 1 });
-        let refused = verify(&mut bytes, &[none], |_, _, _| panic!("unchecked data is not kept"));
+        let refused = verify(&bytes, &[none]);
         assert_eq!(refused, Err(FsError::Corrupt { block: at, damage: Damage::ChecksumMissing }));
+    }
+
+    #[test]
+    fn a_block_counts_whole_where_no_more_is_wanted_than_it_has() {
+        let file = |extent, wanted| kept_bytes(extent, wanted, 2);
+        assert_eq!(file(3 * BLOCK, 3 * BLOCK), BLOCK_BYTES);
+        assert_eq!(file(2 * BLOCK + 100, 2 * BLOCK + 100), BLOCK_BYTES);
+        assert_eq!(file(2 * BLOCK + 100, 2 * BLOCK + 101), 100);
+        assert_eq!(file(2 * BLOCK + 100, 9 * BLOCK), 100);
+        assert_eq!(file(9 * BLOCK, 2 * BLOCK + 1), BLOCK_BYTES);
     }
 }

@@ -26,6 +26,7 @@ use cairn_format::item::{EXTENT_INLINE, ExtentHead};
 use cairn_format::key::{KIND_EXTENT, Key, ParsedKey, Purpose, RANGE_INODE};
 use std::collections::BTreeSet;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Blocks between two flushes: 8 MiB.
 const ROUND_BLOCKS: usize = 2048;
@@ -128,7 +129,7 @@ impl<D: Doors> Shard<D> {
         for (page, item) in buf.chunks_exact_mut(BLOCK_BYTES).zip(items) {
             page[..item.bytes().len()].copy_from_slice(item.bytes());
         }
-        let buf = Rc::new(buf);
+        let buf = Arc::new(buf);
         let pages: Vec<PageData> =
             (0..items.len()).map(|n| PageData::new(&buf, n * BLOCK_BYTES)).collect();
         let at: Vec<_> = addresses(&held).collect();

@@ -3,6 +3,7 @@
 //! The simulator does this with everything; here it is only data, so that a mistake in it is found
 //! beside its cause.
 
+mod cached;
 mod fragmented;
 
 use super::{BLOCK, Incoming, map, truncate_in};
@@ -37,6 +38,8 @@ struct Mem {
     writes_fail: Cell<bool>,
     read_us: Cell<u64>,
     blocks_read: Cell<u64>,
+    /// What shards that use it may cache of file data.
+    data_cache: Cell<usize>,
     /// Of the shard that uses it now; before there is one, nothing takes time.
     handle: RefCell<Option<Handle>>,
 }
@@ -53,6 +56,7 @@ impl MemDisk {
             writes_fail: Cell::new(false),
             read_us: Cell::new(1),
             blocks_read: Cell::new(0),
+            data_cache: Cell::new(0),
             handle: RefCell::default(),
         }))
     }
@@ -196,7 +200,7 @@ fn on_shard<T, F: Future<Output = T>>(
         let config = ShardConfig {
             memtable_bytes: 1 << 20,
             cache_bytes: 1 << 20,
-            data_cache_bytes: 0,
+            data_cache_bytes: disk.0.data_cache.get(),
             ..ShardConfig::default()
         };
         let doors = (Rc::new(disk.clone()), Rc::new(clock.clone()));
@@ -285,7 +289,7 @@ async fn read_all(shard: &TestShard, ino: InodeNo) -> Vec<u8> {
         let offset = bytes.len() as u64;
         let data = shard.read_data(&Cred::root(), ino, offset, 300_001).await;
         let data = data.expect("everything is readable");
-        bytes.extend_from_slice(&data.buf[data.start..data.start + data.len]);
+        bytes.extend(data.to_vec());
         assert_eq!(data.eof, bytes.len() as u64 >= data.attr.size);
         if data.eof {
             assert_eq!(bytes.len() as u64, data.attr.size);
@@ -358,6 +362,7 @@ fn a_file_reads_as_it_was_written_whatever_happens_to_it_meanwhile() {
         let mut model: Vec<u8> = Vec::new();
         let mut file = None;
         for round in 0..4 {
+            disk.0.data_cache.set([0, 16 << 20][(seed as usize + round) % 2]);
             let random_of_round = &mut random;
             let model = &mut model;
             file = on_shard(&disk, &clock, |shard| async move {

@@ -37,6 +37,7 @@ use cairn_format::item::{INODE_RETENTION, INODE_TRUNCATING, InodeItem};
 use cairn_format::{InodeNo, TabletId};
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Bytes of map items that linking one page adds to a record, roughly: what a write looks for room
 /// for.
@@ -215,7 +216,7 @@ impl<D: Doors> Shard<D> {
         for (block, base) in &bases {
             fill_around(&mut data, ask, *block, base, known);
         }
-        let data = Rc::new(data);
+        let data = Arc::new(data);
         let version = view.next_data_version(overlays.newest_version(ino, item.data_version.get()));
         let make = || Overlay::new(ino, self.disk.arena(), &self.core.dirty);
         let overlay = overlays.get_or_make(ino, make);

@@ -4,7 +4,7 @@ use crate::attr::Attr;
 use crate::cred::Cred;
 use crate::error::FsError;
 use crate::shard::Shard;
-use cairn_base::DmaBuf;
+use cairn_base::DmaSlice;
 use cairn_base::door::Doors;
 use cairn_format::InodeNo;
 use std::rc::Rc;
@@ -17,14 +17,19 @@ pub struct Read {
     pub len: u32,
 }
 
-/// The bytes are `buf[start..start + len]`; `start` is the offset within its block.
+/// The bytes are those of `parts`, one behind the other.
 #[derive(Debug)]
 pub struct Data {
-    pub buf: DmaBuf,
-    pub start: usize,
-    pub len: usize,
+    pub parts: Vec<DmaSlice>,
     pub eof: bool,
     pub attr: Attr,
+}
+
+impl Data {
+    /// A copy of the bytes in one piece.
+    pub fn to_vec(&self) -> Vec<u8> {
+        self.parts.iter().flat_map(|part| part.iter().copied()).collect()
+    }
 }
 
 impl Read {

@@ -1,15 +1,13 @@
-//! READ (RFC 1813, section 3.3.6). The bytes go out of the buffer that the device or the cache
+//! READ (RFC 1813, section 3.3.6). The bytes go out of the buffers that the device or a client
 //! filled; they are not copied.
 
 use crate::context::Context;
 use crate::limits::IO_BYTES_MAX;
 use crate::wire::{Encode, NfsStat, ReadArgs, ReadOk, ReadRes};
-use cairn_base::DmaSlice;
 use cairn_base::door::Doors;
 use cairn_engine::limits::FILE_BYTES_MAX;
 use cairn_engine::op;
 use cairn_net::xdr::Encoder;
-use std::rc::Rc;
 
 pub async fn read<D: Doors>(call: &Context<'_, D>, args: ReadArgs<'_>, to: &mut Encoder) {
     ask(call, args).await.encode(to);
@@ -27,6 +25,5 @@ async fn ask<D: Doors>(call: &Context<'_, D>, args: ReadArgs<'_>) -> ReadRes {
         Ok(data) => data,
         Err(error) => return Err(call.failed(error, ino).await),
     };
-    let bytes = DmaSlice::of(&Rc::new(data.buf), data.start..data.start + data.len);
-    Ok(ReadOk { attributes: Some(call.attributes(&data.attr)), eof: data.eof, data: vec![bytes] })
+    Ok(ReadOk { attributes: Some(call.attributes(&data.attr)), eof: data.eof, data: data.parts })
 }
