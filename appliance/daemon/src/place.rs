@@ -10,6 +10,7 @@
 
 use crate::block_device::{self, BlockDevice};
 use crate::error::Failure;
+use crate::patience::patiently;
 use crate::signature::{self, BACK_BYTES, FRONT_BYTES, Signature};
 use cairn_base::BLOCK_BYTES;
 use cairn_format::superblock::ROOTS_START;
@@ -204,9 +205,13 @@ impl Unfinished {
         let path = dir.join(POOL_FILE_UNFINISHED);
         let device = || vec![DevicePath { path: path.clone(), role: DeviceRole::Mixed }];
         if path.exists() {
-            let leftover = Claim::take(device(), Mode::ReadWrite)?;
-            remove(&path)?;
-            drop(leftover);
+            // Whoever was killed a moment ago may hold it still.
+            match patiently(|| Claim::take(device(), Mode::ReadWrite)) {
+                Ok(_leftover) => remove(&path)?,
+                // Nobody was killed: it has become a pool, or was taken away, meanwhile.
+                Err(failure) if failure.errno == Errno::ENOENT => {}
+                Err(failure) => return Err(failure),
+            }
         }
         let size = match size {
             Some(size) => size,
@@ -222,7 +227,7 @@ impl Unfinished {
             scrap.file = Some(path.clone());
         }
         created?;
-        let claim = Claim::take(device(), Mode::ReadWrite)?;
+        let claim = Claim::take(device(), Mode::ReadWrite).inspect_err(|_| scrap.file = None)?;
         if replaced.is_none() && embedded_exists(dir)? {
             let text = format!("{} exists", dir.join(POOL_FILE).display());
             return Err(Failure::new(Errno::EEXIST, text));
@@ -443,6 +448,22 @@ mod tests {
         assert!(embedded_exists(dir.path()).unwrap());
         assert_eq!(errno(create()), Some(Errno::EEXIST));
         assert!(!killed.exists());
+    }
+
+    #[test]
+    fn a_leftover_whose_maker_is_just_going_is_waited_for() {
+        let dir = tempdir().unwrap();
+        let going = Unfinished::create(dir.path(), Some(1 << 20), None).unwrap();
+        let (begin, begun) = std::sync::mpsc::channel();
+        let path = dir.path().to_owned();
+        let next = std::thread::spawn(move || {
+            begin.send(()).unwrap();
+            errno(Unfinished::create(&path, Some(1 << 20), None))
+        });
+        begun.recv().unwrap();
+        (0..10_000).for_each(|_| std::thread::yield_now());
+        drop(going);
+        assert_eq!(next.join().unwrap(), None);
     }
 
     #[test]
