@@ -13,8 +13,10 @@ use crate::url::Url;
 use crate::workload::{Scale, Workload};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use std::io::Write;
 use std::time::Duration;
+
+/// Each takes a byte of ours.
+pub const FILES_MAX: u64 = 100_000_000;
 
 #[derive(Args)]
 pub struct Options {
@@ -33,7 +35,7 @@ pub struct Options {
     #[arg(long, default_value = "1G", value_parser = size::parse, value_name = "SIZE")]
     size: u64,
     /// Small files, over all connections
-    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=FILES_MAX))]
     files: u64,
     /// How long each workload is measured; those with a natural end may end before
     #[arg(long, default_value_t = 3.0, value_parser = seconds)]
@@ -105,17 +107,12 @@ fn measure_all(options: &Options, rig: &mut Rig) -> Result<()> {
         chosen => chosen,
     };
     if !options.json {
-        println!("{}", report::heading());
+        report::say(&report::heading())?;
     }
     for workload in workloads {
         let measure = workload.measure(rig, &scale).with_context(|| workload.name())?;
         let row = Row { workload: *workload, measure: &measure };
-        if options.json {
-            println!("{}", row.json());
-        } else {
-            println!("{}", row.text());
-        }
-        std::io::stdout().flush().context("cannot write the row")?;
+        report::say(&if options.json { row.json().to_string() } else { row.text() })?;
     }
     Ok(())
 }

@@ -3,8 +3,20 @@
 
 use crate::rig::Measure;
 use crate::workload::Workload;
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
+use std::io::Write;
 use std::time::Duration;
+
+/// A line to stdout. Whoever reads it may have seen enough or have no room: that is an error like
+/// others, after which the server is still cleaned up.
+pub fn say(line: &str) -> Result<()> {
+    say_to(&mut std::io::stdout().lock(), line)
+}
+
+fn say_to(out: &mut impl Write, line: &str) -> Result<()> {
+    writeln!(out, "{line}").and_then(|()| out.flush()).context("cannot write the row")
+}
 
 const MIB: f64 = 1_048_576.0;
 const GIB: f64 = 1_073_741_824.0;
@@ -98,4 +110,15 @@ pub fn heading() -> String {
         "{:<19}{:>12} {:<6}{:>9}{:>9}{:>9}{:>10}{:>10}{:>14}{:>14}",
         "workload", "rate", "", "p50 us", "p90", "p99", "p99.9", "max", "client CPU", "server CPU"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_that_has_gone_is_an_error_and_no_panic() {
+        assert!(say_to(&mut [0_u8; 3].as_mut_slice(), "a row").is_err());
+        assert!(say_to(&mut Vec::new(), "a row").is_ok());
+    }
 }

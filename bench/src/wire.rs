@@ -52,6 +52,7 @@ pub struct Wire {
 
 #[derive(Default)]
 struct SlotState {
+    /// So many calls, from anywhere on.
     calls: u32,
     xid: u32,
     /// Only grows: `length` says how much of it is the reply.
@@ -60,10 +61,18 @@ struct SlotState {
     has_arrived: bool,
 }
 
+impl SlotState {
+    /// A server takes the xid of an earlier connection of ours for a call that is repeated, and answers
+    /// what it answered then: a REMOVE of the same name would remove nothing.
+    fn begin() -> SlotState {
+        SlotState { calls: fastrand::u32(..), ..SlotState::default() }
+    }
+}
+
 impl Wire {
     pub fn new(slots: usize, pattern: Arc<Pattern>) -> Rc<Wire> {
         assert!(slots <= rpc::SLOTS_MAX, "the depth was checked on the command line");
-        let slots = (0..slots).map(|_| SlotState::default()).collect();
+        let slots = (0..slots).map(|_| SlotState::begin()).collect();
         Rc::new(Wire {
             slots: RefCell::new(slots),
             outbox: RefCell::default(),
@@ -426,6 +435,16 @@ mod tests {
     use std::net::{Ipv4Addr, TcpListener};
 
     const PROCEDURE: (Program, u32) = (rpc::NFS, 0);
+
+    #[test]
+    fn a_new_connection_does_not_repeat_the_xids_of_the_last() {
+        let first_calls = || {
+            let wire = Wire::new(8, Arc::new(Pattern::new(Sameness::default())));
+            let slots = wire.slots.borrow();
+            slots.iter().map(|state| state.calls).collect::<Vec<_>>()
+        };
+        assert_ne!(first_calls(), first_calls());
+    }
 
     /// What a scripted server sends when it has read as many calls as there are slots.
     type Script = fn(Vec<Vec<u8>>) -> Vec<u8>;

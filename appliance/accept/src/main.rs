@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use cairn_accept::{hostile, kernel_nfs, kill_run, memory};
+use clap::builder::{RangedI64ValueParser, RangedU64ValueParser};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,24 +21,24 @@ enum Verb {
     KillRun(KillRuns),
     /// Attack a daemon in every way a peer can, while one client works and must not notice.
     Hostile {
-        #[arg(long, default_value_t = 10)]
+        #[arg(long, default_value_t = 10, value_parser = minutes())]
         minutes: u64,
         /// Held open at once; fewer where the limit of open files is lower.
-        #[arg(long, default_value_t = 10_000)]
+        #[arg(long, default_value_t = 10_000, value_parser = at_least_one)]
         connections: usize,
-        #[arg(long, default_value_t = 2)]
+        #[arg(long, default_value_t = 2, value_parser = shards())]
         shards: u32,
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
     /// Load a daemon that has a budget of memory, and watch that it keeps to it, within a tenth.
     Memory {
-        #[arg(long, default_value_t = 5)]
+        #[arg(long, default_value_t = 5, value_parser = minutes())]
         minutes: u64,
         /// The budget: a number, perhaps with M or G.
         #[arg(long, default_value = "256M", value_parser = size)]
         memory: u64,
-        #[arg(long, default_value_t = 1)]
+        #[arg(long, default_value_t = 1, value_parser = shards())]
         shards: u32,
     },
     /// Mount a daemon with the kernel's NFS client and let programs work on it. Needs root, and
@@ -51,7 +52,7 @@ enum Verb {
         only: Vec<String>,
         #[arg(long, default_value_t = 1)]
         seed: u64,
-        #[arg(long, default_value_t = 2)]
+        #[arg(long, default_value_t = 2, value_parser = shards())]
         shards: u32,
     },
     /// The part of kernel-nfs that works while the daemon is killed, as a process of its own.
@@ -61,10 +62,10 @@ enum Verb {
 
 #[derive(clap::Args)]
 struct KillRuns {
-    #[arg(long, default_value_t = 5_000)]
+    #[arg(long, default_value_t = 5_000, value_parser = at_least_one)]
     files: usize,
     /// One run for each number of shards.
-    #[arg(long, value_delimiter = ',', default_value = "1,2,3")]
+    #[arg(long, value_delimiter = ',', default_value = "1,2,3", value_parser = shards())]
     shards: Vec<u32>,
     #[arg(long, default_value = "256K")]
     memtable: String,
@@ -75,16 +76,32 @@ struct KillRuns {
     #[arg(long, default_value_t = 20)]
     kills: u32,
     /// MiB of the largest file.
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(..=1 << 20))]
     large_mib: u64,
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 4, value_parser = at_least_one)]
     connections: usize,
     /// Where the kills fall follows from it, as far as timing lets it.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Minutes that one run may take.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 60, value_parser = minutes())]
     minutes: u64,
+}
+
+/// A week at most.
+fn minutes() -> RangedU64ValueParser<u64> {
+    RangedU64ValueParser::new().range(1..=7 * 24 * 60)
+}
+
+/// As `cairn up --shards` has it.
+fn shards() -> RangedI64ValueParser<u32> {
+    RangedI64ValueParser::new().range(1..=1024)
+}
+
+fn at_least_one(text: &str) -> Result<usize> {
+    let number: usize = text.parse().context("a number")?;
+    anyhow::ensure!(number > 0, "at least 1");
+    Ok(number)
 }
 
 fn main() -> ExitCode {
@@ -147,4 +164,34 @@ fn kill_runs(runs: &KillRuns) -> Result<()> {
         println!("{summary}");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_could_not_be_is_wrong_usage() {
+        let refused = |arguments: &str| {
+            let words = ["cairn-accept"].into_iter().chain(arguments.split(' '));
+            Arguments::try_parse_from(words).err().map(|error| error.exit_code())
+        };
+        for arguments in [
+            "memory --minutes 0",
+            "memory --minutes 18446744073709551615",
+            "memory --shards 0",
+            "memory --memory lots",
+            "hostile --minutes 18446744073709551615",
+            "hostile --connections 0",
+            "hostile --shards 1025",
+            "kill-run --shards 1,0",
+            "kill-run --files 0",
+            "kill-run --connections 0",
+            "kill-run --large-mib 18446744073709551615",
+            "kill-run --minutes 18446744073709551615",
+        ] {
+            assert_eq!(refused(arguments), Some(2), "{arguments}");
+        }
+        assert_eq!(refused("kill-run --shards 1,2 --minutes 60"), None);
+    }
 }

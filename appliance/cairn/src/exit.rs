@@ -65,7 +65,13 @@ impl Error {
     }
 
     pub fn io(object: impl fmt::Display, error: &std::io::Error) -> Error {
-        Error::failure(object, Failure::new(errno_of(error), error.to_string()))
+        let errno = errno_of(error);
+        // The standard library's text of a system error has the number in it, ours the name behind it.
+        let text = match error.raw_os_error() {
+            Some(_) => errno.desc().to_lowercase(),
+            None => error.to_string(),
+        };
+        Error::new(object, errno, text)
     }
 
     pub fn errno(&self) -> Errno {
@@ -84,3 +90,15 @@ impl fmt::Display for Error {
 }
 
 pub type Result = std::result::Result<Outcome, Error>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_system_error_is_told_once() {
+        let full = std::io::Error::from_raw_os_error(Errno::ENOSPC as i32);
+        let line = Error::io("stdout", &full).to_string();
+        assert_eq!(line, "stdout: no space left on device (ENOSPC)");
+    }
+}

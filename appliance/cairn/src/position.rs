@@ -22,9 +22,12 @@ impl Position {
 
     /// As a place to go on behind: a bare seq is behind all of its inodes.
     pub fn since(text: &str) -> Result<IndexPosition, String> {
-        match text.parse()? {
-            Position::Last => Err("nothing lies behind the last: SEQ or SEQ.INO, please".into()),
-            position @ Position::At { .. } => Ok(position.last()),
+        match text.parse() {
+            Ok(Position::Last) => {
+                Err("nothing lies behind the last: SEQ or SEQ.INO, please".into())
+            }
+            Ok(position @ Position::At { .. }) => Ok(position.last()),
+            Err::<_, String>(_) => Err("a place to go on behind is SEQ or SEQ.INO, from 0".into()),
         }
     }
 

@@ -125,6 +125,11 @@ fn a_daemon_serves_from_its_first_use_and_ends_when_told() {
     assert_eq!(walk, format!("{} 1\n", stat["meta_seq"]), "a new pool holds only the root");
     assert_eq!(text(&cairn(dir, &["walk-inodes", "data_seq", "0", "-1"]).stdout), "");
     assert_eq!(text(&cairn(dir, &["statfs", "--single-field", "inodes"]).stdout), "1\n");
+    let none = cairn(dir, &["counters", "--prefix", "nope_"]);
+    let said = "no counter's name begins so: `cairn counters` has all names (ENOENT)";
+    refused(&none, 1, &format!("cairn: counters nope_: {said}"));
+    let far = text(&cairn(dir, &["resize-devices", "--size", "8000P"]).stderr);
+    assert!(far.contains("its file cannot be so long"), "{far}");
     assert!(text(&cairn(dir, &["df"]).stdout).starts_with("mixed 4096 65536 "));
 
     let missing = cairn(dir, &["stat", "/nothing"]);
@@ -229,7 +234,74 @@ fn format_makes_a_pool_once_and_spares_what_it_knows() {
     let small = cairn(dir, &["format", "--dir", "small", "--size", "1M"]);
     assert_eq!(small.status.code(), Some(1));
     assert!(text(&small.stderr).contains("(ENOSPC)"), "{}", text(&small.stderr));
-    assert!(!dir.join("small/pool").exists());
+    assert!(text(&small.stderr).contains("small/pool is too small"), "{}", text(&small.stderr));
+    assert!(!dir.join("small").exists());
+    let embedded = ["format", "--dir", "kept", "--size", "256M", "--json"];
+    let kept: Value = serde_json::from_slice(&cairn(dir, &embedded).stdout).unwrap();
+    let failed = cairn(dir, &["format", "--dir", "kept", "--size", "1M", "--force"]);
+    assert_eq!(failed.status.code(), Some(1));
+    let shown = cairn(dir, &["print", "--dir", "kept", "--json"]);
+    let superblock: Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!(superblock["fsid"], kept["fsid"], "the pool that was to be replaced is there");
+    assert_eq!(fs::read_dir(dir.join("kept")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_pool_whose_disk_is_not_mounted_is_not_made_anew() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    fs::create_dir(dir.join("cairn-data")).unwrap();
+    std::os::unix::fs::symlink("/nowhere/pool", dir.join("cairn-data/pool")).unwrap();
+    let output = cairn(dir, &["up", "--nfs", "127.0.0.1:0"]);
+    let said =
+        "cairn: up ./cairn-data: cannot open ./cairn-data/pool: no such file or directory (ENOENT)";
+    refused(&output, 1, said);
+    assert!(dir.join("cairn-data/pool").is_symlink());
+}
+
+#[test]
+fn a_socket_that_cannot_be_is_refused_before_there_is_a_pool() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    let long = "s".repeat(108);
+    for (socket, errno) in [(long.as_str(), "ENAMETOOLONG"), ("none/s", "ENOENT"), (".", "EEXIST")]
+    {
+        let output =
+            cairn(dir, &["up", "--size", "256M", "--nfs", "127.0.0.1:0", "--socket", socket]);
+        assert_eq!(output.status.code(), Some(1));
+        let said = text(&output.stderr);
+        let line = format!("cairn: up ./cairn-data: cannot listen on {socket}: ");
+        assert!(said.starts_with(&line) && said.contains(errno), "{said}");
+        let asked = cairn(dir, &["status", "--socket", socket]);
+        assert_eq!(asked.status.code(), Some(1));
+    }
+    assert_eq!(fs::read_dir(dir).unwrap().count(), 0);
+}
+
+#[test]
+fn more_memory_than_there_is_is_refused_before_anything_is_made() {
+    let dir = TempDir::new().unwrap();
+    for option in ["--memory", "--memtable", "--data-cache"] {
+        let output = cairn(dir.path(), &["up", "--nfs", "127.0.0.1:0", option, "15E"]);
+        assert_eq!(output.status.code(), Some(1), "{option}");
+        let said = text(&output.stderr);
+        assert!(said.contains("more than this machine's memory"), "{said}");
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn who_listens_without_a_word_is_not_waited_for() {
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("mute");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let output = cairn(dir.path(), &["status", "--socket", "mute"]);
+    refused(
+        &output,
+        1,
+        "cairn: status mute: who listens there does not answer: is it a daemon, and not stopped? \
+         (ETIMEDOUT)",
+    );
 }
 
 #[test]
@@ -301,12 +373,16 @@ fn wrong_usage_is_2() {
         &["walk-inodes", "size", "0", "-1"],
         &["stat", "relative/path"],
         &["stat", "ino:none"],
+        &["stat", "ino:0"],
+        &["changes", "--since", "-1"],
+        &["up", "--nfs", "localhost:2049"],
         &["format"],
         &["format", "--dir", "d", "--meta", "m"],
         &["up", "--memtable", "1.5M"],
     ] {
         let output = cairn(dir.path(), arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", text(&output.stderr));
+        assert!(!text(&output.stderr).contains("unexpected argument"), "{arguments:?}");
     }
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }

@@ -107,6 +107,16 @@ impl BlockDevice {
     }
 }
 
+/// The loop device that shows a file as a disk.
+pub fn loop_over(file: &Path) -> Option<String> {
+    let file = fs::canonicalize(file).ok()?;
+    fs::read_dir("/sys/block").ok()?.flatten().find_map(|entry| {
+        let backing = fs::read_to_string(entry.path().join("loop/backing_file")).ok()?;
+        let is_it = Path::new(backing.trim_end_matches('\n')) == file;
+        is_it.then(|| format!("/dev/{}", text(&entry.file_name())))
+    })
+}
+
 fn text(name: &OsStr) -> String {
     name.to_string_lossy().into_owned()
 }

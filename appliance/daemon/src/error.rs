@@ -2,11 +2,13 @@
 //! errno that scripts and the exit text carry.
 
 use crate::place::DevicePath;
-use cairn_base::BLOCK_BYTES;
+use cairn_base::door::MediaError;
+use cairn_base::{BLOCK_BYTES, BlockNo};
 use cairn_check::CheckError;
 use cairn_engine::format_pool::{FormatError, FormatFailed};
 use cairn_engine::open::OpenError;
 use cairn_format::superblock::SuperblockError;
+use cairn_net::listener::BindError;
 use nix::errno::Errno;
 use std::fmt;
 use std::io;
@@ -62,6 +64,12 @@ pub fn errno_of(error: &io::Error) -> Errno {
     }
 }
 
+/// Why a port could not be had.
+pub fn listen_failure(error: &BindError) -> Failure {
+    let reason = io::Error::from_raw_os_error(error.errno);
+    Failure::io(format_args!("cannot listen on {}", error.addr), &reason)
+}
+
 /// Why a pool could not be checked.
 pub fn check_failure(error: CheckError) -> Failure {
     let errno = match error {
@@ -94,10 +102,24 @@ pub fn open_failure(error: &OpenError) -> Failure {
         | OpenError::RootDamaged { .. }
         | OpenError::RootLost { .. } => Errno::EUCLEAN,
         OpenError::Truncated { .. } => Errno::ENXIO,
-        OpenError::Media { .. } => Errno::EIO,
+        OpenError::Media { block, error } => return media_failure(*block, *error),
         OpenError::Fs(error) => Errno::from_raw(error.errno()),
     };
     Failure::new(errno, error.to_string())
+}
+
+/// What a device said. A file in its place says so, too, when its file system is full.
+fn media_failure(block: BlockNo, error: MediaError) -> Failure {
+    let (what, errno) = match error {
+        MediaError::Read(errno) => ("read", Errno::from_raw(errno)),
+        MediaError::Write(errno) => ("write", Errno::from_raw(errno)),
+        MediaError::Flush(errno) => ("flush", Errno::from_raw(errno)),
+        MediaError::Discard(errno) => ("discard", Errno::from_raw(errno)),
+        MediaError::OutOfRange => ("reach", Errno::ENXIO),
+        MediaError::Gone => ("reach", Errno::ENODEV),
+    };
+    let text = format!("cannot {what} block {block}: {}", errno.desc().to_lowercase());
+    Failure::new(errno, text)
 }
 
 /// The same, with the name of the device that it is about.
@@ -141,5 +163,27 @@ pub fn format_failure(error: &FormatFailed, paths: &[DevicePath]) -> Failure {
             Failure::new(errno, refused.to_string())
         }
         FormatFailed::Disk(error) => open_failure_on(error, paths),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cairn_base::DeviceId;
+
+    #[test]
+    fn a_full_disk_under_a_pool_file_is_told_as_one() {
+        let block = BlockNo::new(DeviceId(0), 9);
+        let full = open_failure(&OpenError::Media { block, error: MediaError::Write(28) });
+        assert_eq!(full.errno, Errno::ENOSPC);
+        assert_eq!(full.text, "cannot write block 0:9: no space left on device");
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_told_like_every_other_error() {
+        let error = BindError { addr: "127.0.0.1:9".parse().unwrap(), errno: 98 };
+        let failure = listen_failure(&error);
+        assert_eq!(failure.text, "cannot listen on 127.0.0.1:9: address already in use");
+        assert_eq!(failure.errno, Errno::EADDRINUSE);
     }
 }

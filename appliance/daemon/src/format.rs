@@ -8,7 +8,7 @@ use crate::doors::SystemEntropy;
 use crate::error::{Failure, format_failure, open_failure_on};
 use crate::offline::Offline;
 use crate::pin::Cores;
-use crate::place::{Claim, Place, Unfinished, embedded_exists, remove_embedded};
+use crate::place::{Claim, DevicePath, Place, Unfinished, claim_replaced, embedded_exists};
 use cairn_base::door::Disk;
 use cairn_base::{BLOCK_BYTES, DeviceId};
 use cairn_engine::format_pool::{FormatOptions, format_pool};
@@ -43,11 +43,12 @@ pub struct Formatted {
 pub fn format(request: &FormatRequest) -> Result<Formatted, Failure> {
     match &request.place {
         Place::Dir(dir) => {
-            if embedded_exists(dir) {
-                remove_embedded(dir, request.force)?;
-            }
-            let (_claim, formatted) =
-                make_embedded(dir, request.size, request.tablets, SHARDS_MIN)?;
+            let replaced = match embedded_exists(dir)? {
+                true => Some(claim_replaced(dir, request.force)?),
+                false => None,
+            };
+            let unfinished = Unfinished::create(dir, request.size, replaced)?;
+            let (_claim, formatted) = finish(unfinished, request.tablets, SHARDS_MIN)?;
             Ok(formatted)
         }
         place @ Place::Devices { .. } => {
@@ -56,24 +57,32 @@ pub fn format(request: &FormatRequest) -> Result<Formatted, Failure> {
                 claim.refuse_signatures()?;
             }
             claim.wipe_signatures()?;
-            make(&claim, request.tablets, SHARDS_MIN)
+            make(&claim, claim.paths(), request.tablets, SHARDS_MIN)
         }
     }
 }
 
 /// `DIR/pool`, which is not there yet.
-pub fn make_embedded(
-    dir: &Path,
-    size: Option<u64>,
+pub fn make_embedded(dir: &Path, size: Option<u64>, shards: u16) -> Result<Claim, Failure> {
+    finish(Unfinished::create(dir, size, None)?, None, shards).map(|(claim, _)| claim)
+}
+
+fn finish(
+    unfinished: Unfinished,
     tablets: Option<u16>,
     shards: u16,
 ) -> Result<(Claim, Formatted), Failure> {
-    let unfinished = Unfinished::create(dir, size)?;
-    let formatted = make(unfinished.claim(), tablets, shards)?;
+    let formatted = make(unfinished.claim(), &unfinished.paths(), tablets, shards)?;
     Ok((unfinished.finish()?, formatted))
 }
 
-fn make(claim: &Claim, tablets: Option<u16>, shards: u16) -> Result<Formatted, Failure> {
+/// `paths` are for messages: the devices as the operator knows them.
+fn make(
+    claim: &Claim,
+    paths: &[DevicePath],
+    tablets: Option<u16>,
+    shards: u16,
+) -> Result<Formatted, Failure> {
     let offline = Offline::new(claim.devices())?;
     let disk = offline.disk();
     let blocks: u64 =
@@ -89,9 +98,8 @@ fn make(claim: &Claim, tablets: Option<u16>, shards: u16) -> Result<Formatted, F
     }
     offline
         .run(format_pool(&**disk, &options, &SystemEntropy, offline.clock()))
-        .map_err(|error| format_failure(&error, claim.paths()))?;
-    let superblock = offline
-        .run(read_superblock(&**disk))
-        .map_err(|error| open_failure_on(&error, claim.paths()))?;
+        .map_err(|error| format_failure(&error, paths))?;
+    let superblock =
+        offline.run(read_superblock(&**disk)).map_err(|error| open_failure_on(&error, paths))?;
     Ok(Formatted { fsid: superblock.fsid, tablets: superblock.tablets.get() })
 }

@@ -39,7 +39,8 @@ mod wire_up;
 pub use cairn_nvme::Mode;
 pub use cairn_reactor::IdlePolicy;
 pub use config::{
-    Config, FirstUse, NFS_DEFAULT, NetLimits, SERVE_SOCKET_DEFAULT, assert_listenable, parse_size,
+    Config, FirstUse, NFS_DEFAULT, NO_SIZE, NetLimits, SERVE_SOCKET_DEFAULT, assert_listenable,
+    parse_size,
 };
 pub use doors::{SystemClock, SystemEntropy};
 pub use error::{Failure, check_failure, errno_of};

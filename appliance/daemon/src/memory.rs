@@ -76,6 +76,9 @@ pub struct Division {
 
 impl Division {
     pub fn of(config: &Config, shards: usize) -> Result<Division, Failure> {
+        if let Some(all) = machine_bytes() {
+            refuse_more(config, shards, all)?;
+        }
         match config.memory_bytes {
             Some(bytes) => divided(bytes, shards, config.memtable_bytes, config.data_cache_bytes),
             None => Ok(defaults(config, shards)),
@@ -135,6 +138,24 @@ fn defaults(config: &Config, shards: usize) -> Division {
     };
     let (held_bytes, open_bytes) = (HELD_BYTES_DEFAULT, OPEN_BYTES_DEFAULT);
     Division { shard, held_bytes, open_bytes, connections_max: None, limits }
+}
+
+/// A slip of the unit (`--memory 40T`) would otherwise show as a daemon that the kernel kills.
+fn refuse_more(config: &Config, shards: usize, machine: usize) -> Result<(), Failure> {
+    let of_each = |bytes: Option<usize>| bytes.map(|bytes| bytes.saturating_mul(shards));
+    let said = [
+        ("memory", config.memory_bytes),
+        ("memtable", of_each(config.memtable_bytes)),
+        ("data_cache", of_each(config.data_cache_bytes)),
+    ];
+    for (what, bytes) in said {
+        if let Some(bytes) = bytes.filter(|bytes| *bytes > machine) {
+            let text =
+                format!("{what}: {bytes} bytes are more than this machine's memory of {machine}");
+            return Err(Failure::new(Errno::EINVAL, text));
+        }
+    }
+    Ok(())
 }
 
 fn fixed(shards: usize) -> usize {
@@ -258,6 +279,22 @@ mod tests {
         let refused = divided(256 << 20, 1, Some(8 << 20), Some(200 << 20)).unwrap_err().text;
         assert!(refused.contains("with this --memtable and this --data-cache"), "{refused}");
         assert!(divided(256 << 20, 1, Some(usize::MAX), None).is_err());
+    }
+
+    #[test]
+    fn more_than_the_machine_has_is_refused() {
+        let mut config = Config::from_toml("memory = '8G'\n[pool]\ndir = 'd'").unwrap();
+        assert!(refuse_more(&config, 4, 8 << 30).is_ok());
+        let refused = refuse_more(&config, 4, 4 << 30).unwrap_err().text;
+        assert!(refused.starts_with("memory: 8589934592 bytes are more"), "{refused}");
+        config.memory_bytes = None;
+        config.memtable_bytes = Some(usize::MAX);
+        let refused = refuse_more(&config, 4, 8 << 30).unwrap_err().text;
+        assert!(refused.starts_with("memtable: "), "{refused}");
+        config.memtable_bytes = None;
+        config.data_cache_bytes = Some(3 << 30);
+        assert!(refuse_more(&config, 4, 8 << 30).is_err(), "it is of each shard");
+        assert!(refuse_more(&config, 2, 8 << 30).is_ok());
     }
 
     #[test]

@@ -4,11 +4,13 @@
 //! file against other processes, and a block device is also opened exclusively (O_EXCL), so that
 //! nothing mounted is touched. The kernel drops both with the process, however it ends.
 //!
-//! An embedded pool is made under another name and renamed when it is whole: a first `up` that is
-//! killed half way leaves no half a pool behind, only a file that the next one replaces.
+//! An embedded pool is made under another name and renamed when it is whole: what fails half way takes
+//! away what it made, and a first `up` that is killed leaves a file that the next one replaces. One that
+//! replaces a pool, because it was forced to, leaves the old one alone until the new one is whole.
 
-use crate::block_device::BlockDevice;
+use crate::block_device::{self, BlockDevice};
 use crate::error::Failure;
+use crate::patience::patiently;
 use crate::signature::{self, BACK_BYTES, FRONT_BYTES, Signature};
 use cairn_base::BLOCK_BYTES;
 use cairn_format::superblock::ROOTS_START;
@@ -150,42 +152,100 @@ impl Claim {
 /// An embedded pool that is being made.
 pub struct Unfinished {
     dir: PathBuf,
+    /// Before the claim, so that the file goes while it is still ours alone.
+    scrap: Scrap,
     claim: Claim,
+    /// The pool that it replaces.
+    replaced: Option<Claim>,
+}
+
+/// What was made on the way to a pool, and goes away again unless the pool becomes whole.
+struct Scrap {
+    file: Option<PathBuf>,
+    /// The innermost first.
+    dirs: Vec<PathBuf>,
+}
+
+impl Scrap {
+    /// Makes `dir`, and what is missing above it.
+    fn make_dir(dir: &Path) -> Result<Scrap, Failure> {
+        let missing = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
+        let dirs = dir.ancestors().take_while(missing).map(Path::to_owned).collect();
+        let scrap = Scrap { file: None, dirs };
+        std::fs::create_dir_all(dir).map_err(|e| Failure::file("cannot make", dir, &e))?;
+        Ok(scrap)
+    }
+
+    fn keep(&mut self) {
+        self.file = None;
+        self.dirs.clear();
+    }
+}
+
+impl Drop for Scrap {
+    fn drop(&mut self) {
+        // What cannot be removed is in nobody's way: the next attempt replaces the file.
+        let _ = self.file.as_ref().map(std::fs::remove_file);
+        for dir in &self.dirs {
+            let _ = std::fs::remove_dir(dir);
+        }
+    }
 }
 
 impl Unfinished {
-    /// Makes `dir` and in it the pool's file, sparse, of `size` bytes or the default. `EEXIST` when
-    /// there is a pool, `EBUSY` when somebody is making one.
-    pub fn create(dir: &Path, size: Option<u64>) -> Result<Unfinished, Failure> {
-        std::fs::create_dir_all(dir).map_err(|e| Failure::file("cannot make", dir, &e))?;
+    /// Makes `dir` and in it the pool's file, sparse, of `size` bytes or the default. `replaced` is the
+    /// pool that is there already: `EEXIST` when there is one without it, `EBUSY` when somebody is
+    /// making one.
+    pub fn create(
+        dir: &Path,
+        size: Option<u64>,
+        replaced: Option<Claim>,
+    ) -> Result<Unfinished, Failure> {
+        let mut scrap = Scrap::make_dir(dir)?;
         let path = dir.join(POOL_FILE_UNFINISHED);
         let device = || vec![DevicePath { path: path.clone(), role: DeviceRole::Mixed }];
         if path.exists() {
-            let leftover = Claim::take(device(), Mode::ReadWrite)?;
-            remove(&path)?;
-            drop(leftover);
+            // Whoever was killed a moment ago may hold it still.
+            match patiently(|| Claim::take(device(), Mode::ReadWrite)) {
+                Ok(_leftover) => remove(&path)?,
+                // Nobody was killed: it has become a pool, or was taken away, meanwhile.
+                Err(failure) if failure.errno == Errno::ENOENT => {}
+                Err(failure) => return Err(failure),
+            }
         }
         let size = match size {
             Some(size) => size,
             None => default_size(dir)?,
         };
         let size = size / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
-        cairn_nvme::create_file(&path, size).map_err(device_failure)?;
-        let claim = Claim::take(device(), Mode::ReadWrite)?;
-        if embedded_exists(dir) {
-            remove(&path)?;
+        if i64::try_from(size).is_err() {
+            return Err(Failure::new(Errno::EFBIG, format!("no file can have {size} bytes")));
+        }
+        let created = cairn_nvme::create_file(&path, size).map_err(device_failure);
+        // Somebody else's is not ours to remove.
+        if created.as_ref().err().is_none_or(|failure| failure.errno != Errno::EEXIST) {
+            scrap.file = Some(path.clone());
+        }
+        created?;
+        let claim = Claim::take(device(), Mode::ReadWrite).inspect_err(|_| scrap.file = None)?;
+        if replaced.is_none() && embedded_exists(dir)? {
             let text = format!("{} exists", dir.join(POOL_FILE).display());
             return Err(Failure::new(Errno::EEXIST, text));
         }
-        Ok(Unfinished { dir: dir.to_owned(), claim })
+        Ok(Unfinished { dir: dir.to_owned(), scrap, claim, replaced })
     }
 
     pub fn claim(&self) -> &Claim {
         &self.claim
     }
 
+    /// Its device as it will be called.
+    pub fn paths(&self) -> Vec<DevicePath> {
+        Place::Dir(self.dir.clone()).devices()
+    }
+
     /// Gives the formatted file its name, for good.
-    pub fn finish(self) -> Result<Claim, Failure> {
+    pub fn finish(mut self) -> Result<Claim, Failure> {
         let (from, to) = (self.dir.join(POOL_FILE_UNFINISHED), self.dir.join(POOL_FILE));
         let rename = || {
             File::open(&from)?.sync_all()?;
@@ -193,6 +253,8 @@ impl Unfinished {
             File::open(&self.dir)?.sync_all()
         };
         rename().map_err(|e| Failure::file("cannot make", &to, &e))?;
+        self.scrap.keep();
+        drop(self.replaced);
         let mut claim = self.claim;
         for device in &mut claim.paths {
             device.path.clone_from(&to);
@@ -201,21 +263,27 @@ impl Unfinished {
     }
 }
 
-pub fn embedded_exists(dir: &Path) -> bool {
-    dir.join(POOL_FILE).exists()
+/// A link to nowhere counts: its disk may not be mounted just now, and a new pool in its place would
+/// look like an archive that has lost everything.
+pub fn embedded_exists(dir: &Path) -> Result<bool, Failure> {
+    let path = dir.join(POOL_FILE);
+    match std::fs::symlink_metadata(&path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Failure::file("cannot look at", &path, &error)),
+    }
 }
 
-/// Removes the file of an embedded pool: never one that is in use, and others only when `forced`.
-pub fn remove_embedded(dir: &Path, forced: bool) -> Result<(), Failure> {
+/// Claims an embedded pool that is to be replaced: never one that is in use, and others only when
+/// `forced`.
+pub fn claim_replaced(dir: &Path, forced: bool) -> Result<Claim, Failure> {
     let claim = Claim::take(Place::Dir(dir.to_owned()).devices(), Mode::ReadWrite)?;
-    let path = dir.join(POOL_FILE);
-    if !forced {
-        let text = format!("{} is there already; --force destroys it", path.display());
-        return Err(Failure::new(Errno::EEXIST, text));
+    if forced {
+        return Ok(claim);
     }
-    remove(&path)?;
-    drop(claim);
-    Ok(())
+    let path = dir.join(POOL_FILE);
+    let text = format!("{} is there already; --force destroys it", path.display());
+    Err(Failure::new(Errno::EEXIST, text))
 }
 
 fn remove(path: &Path) -> Result<(), Failure> {
@@ -243,7 +311,7 @@ fn refuse_twice(paths: &[DevicePath]) -> Result<(), Failure> {
 
 /// No pool can be on such a device, whatever is forced.
 fn refuse_unfit(path: &Path) -> Result<(), Failure> {
-    let Some(device) = BlockDevice::at(path) else { return Ok(()) };
+    let Some(device) = BlockDevice::at(path) else { return refuse_backing_file(path) };
     let path = path.display();
     if device.is_read_only() {
         let text = format!("{path} is read-only: `blockdev --setrw {path}` may change that");
@@ -256,6 +324,15 @@ fn refuse_unfit(path: &Path) -> Result<(), Failure> {
         return Err(Failure::new(Errno::EINVAL, text));
     }
     Ok(())
+}
+
+/// The blocks of a loop device under another name: whoever has mounted that would lose them.
+fn refuse_backing_file(path: &Path) -> Result<(), Failure> {
+    let Some(device) = block_device::loop_over(path) else { return Ok(()) };
+    let path = path.display();
+    let text =
+        format!("{path} is in use: as {device}; name that, or detach it: losetup -d {device}");
+    Err(Failure::new(Errno::EBUSY, text))
 }
 
 fn open_exclusively(paths: &[DevicePath]) -> Result<Vec<File>, Failure> {
@@ -328,7 +405,9 @@ fn default_size(dir: &Path) -> Result<u64, Failure> {
     let room = nix::sys::statvfs::statvfs(dir)
         .map_err(|errno| Failure::file("cannot see the room in", dir, &errno.into()))?;
     let free = room.blocks_available().saturating_mul(room.fragment_size());
-    Ok(SIZE_DEFAULT.min(free / 2))
+    // A pool that is replaced makes room.
+    let old = std::fs::metadata(dir.join(POOL_FILE)).map_or(0, |pool| pool.blocks() * 512);
+    Ok(SIZE_DEFAULT.min(free.saturating_add(old) / 2))
 }
 
 #[cfg(test)]
@@ -348,7 +427,7 @@ mod tests {
     fn a_claimed_pool_is_busy_until_the_claim_goes() {
         let dir = tempdir().unwrap();
         let place = Place::Dir(dir.path().to_owned());
-        let claim = Unfinished::create(dir.path(), Some(1 << 20)).unwrap().finish().unwrap();
+        let claim = Unfinished::create(dir.path(), Some(1 << 20), None).unwrap().finish().unwrap();
         assert_eq!(claim.paths(), place.devices());
         assert_eq!(errno(take(&place)), Some(Errno::EBUSY));
         drop(claim);
@@ -358,14 +437,70 @@ mod tests {
     #[test]
     fn a_pool_half_made_is_begun_again_and_never_mistaken_for_one() {
         let dir = tempdir().unwrap();
-        drop(Unfinished::create(dir.path(), Some(1 << 20)).unwrap());
-        assert!(!embedded_exists(dir.path()));
-        let second = Unfinished::create(dir.path(), Some(2 << 20)).unwrap();
-        let third = Unfinished::create(dir.path(), Some(2 << 20));
-        assert_eq!(errno(third), Some(Errno::EBUSY));
+        let create = || Unfinished::create(dir.path(), Some(2 << 20), None);
+        let killed = dir.path().join(POOL_FILE_UNFINISHED);
+        std::fs::write(&killed, "half").unwrap();
+        assert!(!embedded_exists(dir.path()).unwrap());
+        let second = create().unwrap();
+        assert_eq!(errno(create()), Some(Errno::EBUSY));
+        assert!(killed.exists(), "it is not the third's to remove");
         second.finish().unwrap();
-        assert!(embedded_exists(dir.path()));
-        assert_eq!(errno(Unfinished::create(dir.path(), None)), Some(Errno::EEXIST));
+        assert!(embedded_exists(dir.path()).unwrap());
+        assert_eq!(errno(create()), Some(Errno::EEXIST));
+        assert!(!killed.exists());
+    }
+
+    #[test]
+    fn a_leftover_whose_maker_is_just_going_is_waited_for() {
+        let dir = tempdir().unwrap();
+        let going = Unfinished::create(dir.path(), Some(1 << 20), None).unwrap();
+        let (begin, begun) = std::sync::mpsc::channel();
+        let path = dir.path().to_owned();
+        let next = std::thread::spawn(move || {
+            begin.send(()).unwrap();
+            errno(Unfinished::create(&path, Some(1 << 20), None))
+        });
+        begun.recv().unwrap();
+        (0..10_000).for_each(|_| std::thread::yield_now());
+        drop(going);
+        assert_eq!(next.join().unwrap(), None);
+    }
+
+    #[test]
+    fn what_does_not_become_a_pool_leaves_nothing_behind() {
+        let dir = tempdir().unwrap();
+        let below = dir.path().join("a/b");
+        drop(Unfinished::create(&below, Some(1 << 20), None).unwrap());
+        assert_eq!(errno(Unfinished::create(&below, Some(u64::MAX), None)), Some(Errno::EFBIG));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        std::fs::create_dir_all(&below).unwrap();
+        drop(Unfinished::create(&below, Some(1 << 20), None).unwrap());
+        assert!(below.exists(), "it was there before");
+    }
+
+    #[test]
+    fn a_pool_that_is_replaced_stays_until_the_new_one_is_whole() {
+        let dir = tempdir().unwrap();
+        let path = dir.path().join(POOL_FILE);
+        std::fs::write(&path, vec![7; 1 << 20]).unwrap();
+        assert_eq!(errno(claim_replaced(dir.path(), false)), Some(Errno::EEXIST));
+        let replaced = || Some(claim_replaced(dir.path(), true).unwrap());
+        drop(Unfinished::create(dir.path(), Some(2 << 20), replaced()).unwrap());
+        assert_eq!(std::fs::read(&path).unwrap(), vec![7; 1 << 20]);
+        let next = Unfinished::create(dir.path(), Some(2 << 20), replaced()).unwrap();
+        next.finish().unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 2 << 20);
+    }
+
+    #[test]
+    fn a_link_to_a_pool_that_is_not_there_now_is_not_replaced() {
+        let dir = tempdir().unwrap();
+        let link = dir.path().join(POOL_FILE);
+        std::os::unix::fs::symlink("/nowhere/pool", &link).unwrap();
+        assert!(embedded_exists(dir.path()).unwrap());
+        let refused = Unfinished::create(dir.path(), Some(1 << 20), None);
+        assert_eq!(errno(refused), Some(Errno::EEXIST));
+        assert!(link.is_symlink());
     }
 
     #[test]

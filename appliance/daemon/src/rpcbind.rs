@@ -91,7 +91,11 @@ fn unreachable(error: &io::Error) -> Failure {
         "cannot register with rpcbind, which answers neither at {SOCKET} nor on port {PORT} of this \
          machine: start it, or leave portmap out and give clients the port"
     );
-    Failure::io(what, error)
+    // What a socket with a time limit says when it has passed.
+    match error.kind() {
+        io::ErrorKind::WouldBlock => Failure::io(what, &Errno::ETIMEDOUT.into()),
+        _ => Failure::io(what, error),
+    }
 }
 
 fn refused(mapping: &Mapping) -> Failure {

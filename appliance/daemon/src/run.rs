@@ -10,7 +10,7 @@
 
 use crate::config::{Config, FirstUse};
 use crate::descriptors;
-use crate::error::{Failure, open_failure_on};
+use crate::error::{Failure, listen_failure, open_failure_on};
 use crate::format::make_embedded;
 use crate::frontend_mail::frontend_mail;
 use crate::memory::Division;
@@ -18,7 +18,7 @@ use crate::offline::Offline;
 use crate::online_check;
 use crate::patience::patiently;
 use crate::pin::Cores;
-use crate::place::{Claim, Place, embedded_exists};
+use crate::place::{Claim, DevicePath, Place, embedded_exists};
 use crate::ready::Ready;
 use crate::reload::Frontends;
 use crate::rpcbind;
@@ -26,6 +26,7 @@ use crate::shutdown::Shutdown;
 use crate::supervisor;
 use crate::tally::Tally;
 use crate::wire_up::{self, News, ShardPlan};
+use cairn_base::BLOCK_BYTES;
 use cairn_base::dma_buf::Backing;
 use cairn_base::ring::RingWaker;
 use cairn_control::{Caller, ControlSocket, ShowExports, StartCheck, bridge};
@@ -125,11 +126,32 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
 
 fn claim(config: &Config) -> Result<Claim, Failure> {
     match (&config.place, config.first_use) {
-        (Place::Dir(dir), FirstUse::Format { size }) if !embedded_exists(dir) => {
-            let (claim, _) = make_embedded(dir, size, None, config.shards.unwrap_or(1))?;
+        (Place::Dir(dir), FirstUse::Format { size }) if !embedded_exists(dir)? => {
+            // The socket is made when the pool can be asked: what is wrong with its place is told
+            // before there is a pool.
+            ControlSocket::refuse_place(&config.socket, dir)
+                .map_err(|error| Failure::file("cannot listen on", &config.socket, &error))?;
+            make_embedded(dir, size, config.shards.unwrap_or(1))
+        }
+        (place, first_use) => {
+            let claim = patiently(|| Claim::take(place.devices(), Mode::ReadWrite))?;
+            warn_of_size(&claim, first_use);
             Ok(claim)
         }
-        (place, _) => patiently(|| Claim::take(place.devices(), Mode::ReadWrite)),
+    }
+}
+
+/// A size that was said and does not count.
+fn warn_of_size(claim: &Claim, first_use: FirstUse) {
+    let FirstUse::Format { size: Some(said) } = first_use else { return };
+    let [DevicePath { path, .. }] = claim.paths() else { return };
+    let length = std::fs::metadata(path).map_or(said, |file| file.len());
+    if length / BLOCK_BYTES as u64 != said / BLOCK_BYTES as u64 {
+        tracing::warn!(
+            "{} has {length} bytes and keeps them: --size is for a new pool; \
+             `cairn resize-devices --size` makes it longer",
+            path.display()
+        );
     }
 }
 
@@ -152,8 +174,7 @@ struct Reserved {
 
 impl Reserved {
     fn port(wanted: SocketAddr) -> Result<Reserved, Failure> {
-        Listener::assert_free(wanted)
-            .map_err(|error| Failure::new(Errno::from_raw(error.errno), error.to_string()))?;
+        Listener::assert_free(wanted).map_err(|error| listen_failure(&error))?;
         let bind = || {
             let socket =
                 Socket::new(Domain::for_address(wanted), Type::STREAM, Some(Protocol::TCP))?;
@@ -197,7 +218,13 @@ impl Shards {
         let shutdown = Shutdown::new(count, move || to_wake.iter().for_each(RingWaker::wake));
         let (arena, backing) = division.arena(count);
         if division.limits.budget.is_none() && backing != Backing::HugeTlb {
-            tracing::warn!("no reserved 2 MiB pages (vm.nr_hugepages): buffers use {backing:?}");
+            let pages = match backing {
+                Backing::HugeTlb => "those",
+                Backing::Transparent => "ordinary memory, in transparent huge pages where it can",
+                Backing::Small => "pages of 4 KiB",
+                Backing::Heap => "the heap",
+            };
+            tracing::warn!("no reserved 2 MiB pages (vm.nr_hugepages): buffers use {pages}");
         }
         let (teller, news) = unbounded_channel();
         let pins = cores.assign(u16::try_from(count).unwrap_or(u16::MAX));

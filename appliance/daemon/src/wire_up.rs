@@ -8,7 +8,7 @@
 //! things, so that no shard waits for one that does not answer mail.
 
 use crate::doors::{RealDoors, SystemClock};
-use crate::error::{Failure, open_failure};
+use crate::error::{Failure, listen_failure, open_failure};
 use crate::frontend::{Buffers, Frontend};
 use crate::frontend_mail::{FrontendMail, Letter, Rules};
 use crate::memory::Division;
@@ -150,8 +150,7 @@ fn try_run(plan: ShardPlan) -> Result<(), Failure> {
     if let Some(Rules { exports, limits }) = lane.rules.take() {
         let bind = |addr: &SocketAddr| Listener::bind(&ring, *addr, Sharing::WithinUser);
         let listeners = nfs.iter().map(bind).collect::<Result<Vec<_>, _>>();
-        let listeners = listeners
-            .map_err(|error| Failure::new(Errno::from_raw(error.errno), error.to_string()))?;
+        let listeners = listeners.map_err(|error| listen_failure(&error))?;
         let port = nfs.first().map_or(0, SocketAddr::port);
         let server = NfsServer::new(shard.clone(), NfsConfig { exports, port });
         let Division { held_bytes, open_bytes, .. } = plan.division;

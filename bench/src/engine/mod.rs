@@ -9,7 +9,7 @@ mod disk;
 mod rows;
 mod session;
 
-use crate::size;
+use crate::{report, size};
 use anyhow::{Context, Result, anyhow, ensure};
 use cairn_base::Arena;
 use cairn_base::dma_buf::HugePages;
@@ -17,7 +17,6 @@ use cairn_daemon::{Claim, FormatRequest, Mode, Place};
 use clap::Args;
 use rows::{Row, Scale};
 use serde_json::json;
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -36,7 +35,7 @@ pub struct Options {
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
     /// Empty files to make, look up, list and remove
-    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=crate::nfs_command::FILES_MAX))]
     files: u64,
     /// Bytes of the large files together
     #[arg(long, default_value = "1G", value_parser = size::parse, value_name = "SIZE")]
@@ -95,7 +94,7 @@ fn measure(options: &Options, place: &Place) -> Result<()> {
         depth: options.depth,
     };
     if !options.json {
-        println!(
+        report::say(&format!(
             "{:<10}{:>11}{:>10}{:>10}{:>13}{:>14}{:>14}{:>13}",
             "workload",
             "op/s",
@@ -105,11 +104,10 @@ fn measure(options: &Options, place: &Place) -> Result<()> {
             "written/byte",
             "bytes/file",
             "CPU us/op"
-        );
+        ))?;
     }
     rows::run(&claim, &arena, &scale, |row| {
-        println!("{}", if options.json { as_json(row).to_string() } else { as_text(row) });
-        std::io::stdout().flush().context("cannot write the row")
+        report::say(&if options.json { as_json(row).to_string() } else { as_text(row) })
     })
 }
 

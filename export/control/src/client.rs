@@ -1,16 +1,24 @@
 //! The client: what the command line, and any Rust program beside a daemon, uses.
 //!
 //! Errors come back as the text and errno the daemon gave them, so that a command can print the line
-//! its user expects. A daemon that is not there is an error of the same form.
+//! its user expects. A daemon that is not there is an error of the same form, and so is one that does
+//! not move, and a socket behind which somebody else listens: pings tell.
 
 use crate::proto::control_client::ControlClient;
 use crate::proto::{self, stat_request};
+use crate::socket::{CONNECT_BYTES_MAX, refuse_long};
 use crate::status::ERRNO_KEY;
 use nix::errno::Errno;
 use std::error::Error as _;
 use std::path::Path;
+use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
+
+/// How often the daemon is asked whether it lives, and how long it may take to say so. Its control
+/// thread does nothing long, so the patience is for a machine that is overloaded.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+const PING_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Why a call failed: text for the user, errno for the script.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,8 +51,13 @@ impl Client {
             text: "the socket's path is not UTF-8".into(),
             errno: Errno::EINVAL as i32,
         })?;
+        refuse_long(socket, CONNECT_BYTES_MAX)
+            .map_err(|error| plain(error.raw_os_error().unwrap_or_default()))?;
         let channel = Endpoint::from_shared(format!("unix://{path}"))
             .map_err(|error| ClientError { text: error.to_string(), errno: Errno::EINVAL as i32 })?
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_PATIENCE)
+            .keep_alive_while_idle(true)
             .connect()
             .await
             .map_err(|error| not_connected(&error))?;
@@ -176,6 +189,10 @@ fn refused(status: Status) -> ClientError {
     let errno = status.metadata().get(ERRNO_KEY);
     match errno.and_then(|errno| errno.to_str().ok()?.parse().ok()) {
         Some(errno) => ClientError { text: status.message().into(), errno },
+        None if is_timeout(&status) => ClientError {
+            text: "who listens there does not answer: is it a daemon, and not stopped?".into(),
+            errno: Errno::ETIMEDOUT as i32,
+        },
         None => ClientError {
             text: format!("the daemon broke off: {}", status.message()),
             errno: Errno::ECONNRESET as i32,
@@ -183,15 +200,35 @@ fn refused(status: Status) -> ClientError {
     }
 }
 
+/// A ping was not answered.
+fn is_timeout(status: &Status) -> bool {
+    let mut source = status.source();
+    while let Some(error) = source {
+        if error.to_string().contains("timed out") {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+fn plain(errno: i32) -> ClientError {
+    ClientError { text: Errno::from_raw(errno).desc().to_lowercase(), errno }
+}
+
 fn not_connected(error: &tonic::transport::Error) -> ClientError {
     let mut source = error.source();
     while let Some(inner) = source {
         if let Some(errno) = inner.downcast_ref::<std::io::Error>().and_then(|e| e.raw_os_error()) {
-            let text = match Errno::from_raw(errno) {
-                Errno::ENOENT | Errno::ECONNREFUSED => "no daemon listens there".into(),
-                other => other.desc().to_string(),
+            return match Errno::from_raw(errno) {
+                Errno::ENOENT | Errno::ECONNREFUSED => {
+                    ClientError { text: "no daemon listens there".into(), errno }
+                }
+                Errno::EPIPE | Errno::ECONNRESET => {
+                    ClientError { text: "who listens there is no daemon".into(), errno }
+                }
+                _ => plain(errno),
             };
-            return ClientError { text, errno };
         }
         source = inner.source();
     }

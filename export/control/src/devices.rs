@@ -2,12 +2,17 @@
 //! and blocks. What is wrong with a wish to resize is found here, where it can be said in words; the
 //! engine looks again, without words.
 
+use crate::bridge::CallError;
 use crate::proto;
 use crate::status;
+use cairn_base::door::MediaError;
 use cairn_base::{BLOCK_BYTES, DeviceId};
+use cairn_engine::error::FsError;
 use cairn_engine::{DeviceSpace, Grow, Resized};
 use tonic::Status;
 
+const EFBIG: i32 = 27;
+const ENOSPC: i32 = 28;
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
 fn role(device: &DeviceSpace) -> &'static str {
@@ -78,10 +83,31 @@ fn refuse_size(device: &DeviceSpace, blocks: u64) -> Result<(), Status> {
             there * BLOCK
         )));
     }
-    if blocks >> 52 != 0 {
+    if i64::try_from(wanted).is_err() {
         return Err(status::invalid(&format!("{wanted} bytes are more than a device can have")));
     }
     Ok(())
+}
+
+/// Why the engine could not. A file in the place of a device may be as long as its file system lets it
+/// be, which only trying tells.
+pub(crate) fn failure(error: CallError) -> Status {
+    match error {
+        CallError::Fs(FsError::Busy) => {
+            status::in_use("a check is running: resize when it has ended")
+        }
+        CallError::Fs(FsError::Media {
+            error: MediaError::Write(errno @ (EFBIG | ENOSPC)),
+            ..
+        }) => {
+            let text = match errno {
+                EFBIG => "its file cannot be so long: the file system it is on sets a limit",
+                _ => "its file cannot be so long: the file system it is on is full",
+            };
+            status::unavailable(errno, text.into())
+        }
+        other => status::of_call(other),
+    }
 }
 
 pub(crate) fn resized(devices: &[DeviceSpace], done: &[Resized]) -> proto::ResizeDevicesReply {
@@ -133,5 +159,18 @@ mod tests {
         let mut meta = request(None);
         meta.meta_bytes = Some(500 * 4096);
         assert!(plan(&[file], &meta).is_ok(), "a file is made longer");
+        meta.meta_bytes = Some(1 << 63);
+        let long = plan(&[file], &meta).unwrap_err();
+        assert!(long.message().contains("more than a device can have"), "{long:?}");
+    }
+
+    #[test]
+    fn a_file_system_that_refuses_the_length_is_not_told_as_a_broken_device() {
+        let block = cairn_base::BlockNo::new(DeviceId(0), 7);
+        let failed = |errno| FsError::Media { block, error: MediaError::Write(errno) };
+        let told = |errno| failure(CallError::Fs(failed(errno))).message().to_owned();
+        assert!(told(EFBIG).contains("sets a limit"), "{}", told(EFBIG));
+        assert!(told(ENOSPC).contains("is full"), "{}", told(ENOSPC));
+        assert!(told(5).contains("device failed"), "{}", told(5));
     }
 }

@@ -18,7 +18,6 @@ use crate::status::{self, unexpected};
 use crate::{changes, counters, devices, memory, paths};
 use cairn_base::BLOCK_BYTES;
 use cairn_engine::attr::{Attr, FileKind};
-use cairn_engine::error::FsError;
 use cairn_engine::name::Name;
 use cairn_engine::status::ShardStatus;
 use cairn_engine::{DeviceSpace, SnapshotId};
@@ -238,10 +237,7 @@ impl Control for Service {
         match self.shards[0].call(ControlRequest::Resize(wanted)).await {
             Ok(ControlReply::Resized(done)) => Ok(Response::new(devices::resized(&devices, &done))),
             Ok(_) => Err(unexpected()),
-            Err(CallError::Fs(FsError::Busy)) => {
-                Err(status::in_use("a check is running: resize when it has ended"))
-            }
-            Err(error) => Err(status::of_call(error)),
+            Err(error) => Err(devices::failure(error)),
         }
     }
 

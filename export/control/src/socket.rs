@@ -19,14 +19,34 @@ impl ControlSocket {
     /// `AddrInUse` when a daemon answers there, `AlreadyExists` when something else than a socket
     /// has the name.
     pub fn bind(path: &Path) -> io::Result<ControlSocket> {
+        refuse_long(path, PATH_BYTES_MAX)?;
         refuse_taken(path)?;
         let fresh = unfinished(path);
         remove_if_there(&fresh)?;
         let listener = UnixListener::bind(&fresh)?;
-        std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))?;
-        std::fs::rename(&fresh, path)?;
-        listener.set_nonblocking(true)?;
+        let named = || {
+            std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))?;
+            std::fs::rename(&fresh, path)?;
+            listener.set_nonblocking(true)
+        };
+        if let Err(error) = named() {
+            // Nobody will look for it there.
+            let _ = std::fs::remove_file(&fresh);
+            return Err(error);
+        }
         Ok(ControlSocket { listener, path: path.to_owned() })
+    }
+
+    /// What `bind` would refuse for good, told before anything else is made; `made_later` is a folder
+    /// that will be there by then.
+    pub fn refuse_place(path: &Path, made_later: &Path) -> io::Result<()> {
+        refuse_long(path, PATH_BYTES_MAX)?;
+        refuse_taken(path)?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        match parent {
+            Some(parent) if parent != made_later => std::fs::metadata(parent).map(drop),
+            _ => Ok(()),
+        }
     }
 
     pub fn path(&self) -> &Path {
@@ -43,6 +63,21 @@ impl Drop for ControlSocket {
     fn drop(&mut self) {
         // What is left behind is recognised as a leftover by the next bind.
         let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// The name under which it is made has a byte more, and the kernel wants a zero behind it (unix(7)).
+const PATH_BYTES_MAX: usize = CONNECT_BYTES_MAX - 1;
+
+/// The longest path that a client can ask for.
+pub(crate) const CONNECT_BYTES_MAX: usize = 107;
+
+pub(crate) fn refuse_long(path: &Path, bytes_max: usize) -> io::Result<()> {
+    match path.as_os_str().len() {
+        length if length > bytes_max => {
+            Err(io::Error::from_raw_os_error(nix::errno::Errno::ENAMETOOLONG as i32))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -96,6 +131,29 @@ mod tests {
         assert!(UnixStream::connect(&path).is_ok());
         drop(first);
         assert!(!path.exists());
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_is_refused_and_nothing_is_left_there() {
+        let folder = folder("socket-place");
+        let kind = |result: io::Result<()>| result.err().map(|e| e.kind());
+        let long = folder.join("s".repeat(108));
+        let refused = ControlSocket::refuse_place(&long, &folder);
+        assert_eq!(kind(refused), Some(io::ErrorKind::InvalidFilename));
+        assert_eq!(
+            kind(ControlSocket::bind(&long).map(drop)),
+            Some(io::ErrorKind::InvalidFilename)
+        );
+        let below = folder.join("none/s");
+        let refused = |made_later: &Path| kind(ControlSocket::refuse_place(&below, made_later));
+        assert_eq!(refused(&folder), Some(io::ErrorKind::NotFound));
+        assert_eq!(refused(&folder.join("none")), None);
+        std::fs::create_dir_all(folder.join("d~")).unwrap();
+        assert!(ControlSocket::bind(&folder.join("d")).is_err());
+        std::fs::remove_dir(folder.join("d~")).unwrap();
+        assert!(ControlSocket::bind(Path::new("")).is_err());
+        assert!(!Path::new("~").exists(), "the name it was made under");
         std::fs::remove_dir_all(folder).unwrap();
     }
 

@@ -27,7 +27,7 @@ use serde_json::{Map, Value};
 )]
 pub struct Changes {
     /// List what lies behind this position: SEQ[.INO], as printed; a bare SEQ is behind all of it
-    #[arg(long, value_name = "SEQ[.INO]", value_parser = Position::since)]
+    #[arg(long, value_name = "SEQ[.INO]", value_parser = Position::since, allow_negative_numbers = true)]
     since: IndexPosition,
 }
 

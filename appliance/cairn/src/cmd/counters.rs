@@ -6,6 +6,7 @@ use crate::live::{self, with_daemon};
 use crate::output::{Output, Reader};
 use cairn_control::proto::Counter;
 use clap::Args;
+use nix::errno::Errno;
 use std::time::Duration;
 
 /// Show everything the daemon counts
@@ -26,7 +27,8 @@ pub struct Counters {
     prefix: String,
 
     /// Show what changed, every so many seconds
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86400))]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86400),
+          allow_negative_numbers = true)]
     watch: Option<u64>,
 }
 
@@ -38,6 +40,10 @@ impl Counters {
             let mut before: Vec<Counter> = Vec::new();
             loop {
                 let now = client.counters(&self.prefix).await.map_err(failed)?;
+                if now.is_empty() {
+                    let text = "no counter's name begins so: `cairn counters` has all names";
+                    return Err(Error::new(&self.prefix, Errno::ENOENT, text));
+                }
                 let mut out = Output::new(globals.json);
                 let mut reader = Reader::Wants;
                 for (at, counter) in now.iter().enumerate() {

@@ -24,11 +24,12 @@ pub struct Format {
     pool: PoolArgs,
 
     /// Size of DIR/pool, sparse [default: 64G, or half the free space where that is less]
-    #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "meta")]
+    #[arg(long, value_name = "SIZE", value_parser = size, allow_negative_numbers = true, conflicts_with = "meta")]
     size: Option<u64>,
 
     /// Slices of the file system, fixed for its life, 2 to 4096 [default: 256, fewer if small]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..=4096))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..=4096),
+          allow_negative_numbers = true)]
     tablets: Option<u16>,
 
     /// Destroy what is there

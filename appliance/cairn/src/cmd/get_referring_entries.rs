@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 )]
 pub struct GetReferringEntries {
     /// The inode's number
-    #[arg(value_name = "INO|ino:N", value_parser = ino)]
+    #[arg(value_name = "INO|ino:N", value_parser = ino, allow_negative_numbers = true)]
     ino: u64,
 }
 

@@ -21,11 +21,11 @@ use clap::Args;
 )]
 pub struct ResizeDevices {
     /// Size of the metadata device, or of a pool's only device
-    #[arg(long, visible_alias = "size", value_name = "SIZE", value_parser = size)]
+    #[arg(long, visible_alias = "size", value_name = "SIZE", value_parser = size, allow_negative_numbers = true)]
     meta: Option<u64>,
 
     /// Size of the data device
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = size, allow_negative_numbers = true)]
     data: Option<u64>,
 }
 

@@ -32,6 +32,8 @@ pub struct Stat {
     single_field: Option<String>,
 }
 
+const NO_INO: &str = "an inode is NUMBER or ino:NUMBER, from 1";
+
 impl Stat {
     pub fn run(&self, globals: &Globals) -> exit::Result {
         let object = self.target.to_string_lossy();
@@ -46,9 +48,9 @@ impl Stat {
 pub fn parse_target(text: &OsStr) -> Result<Target, Error> {
     let object = text.to_string_lossy();
     match text.as_bytes().strip_prefix(b"ino:") {
-        Some(number) => {
-            let number = std::str::from_utf8(number).ok().and_then(|text| text.parse().ok());
-            number.map(Target::Ino).ok_or_else(|| Error::usage(object, "an inode is ino:NUMBER"))
+        Some(_) => {
+            let ino = text.to_str().map_or_else(|| Err(NO_INO.into()), ino);
+            ino.map(Target::Ino).map_err(|why| Error::usage(object, why))
         }
         None if text.as_bytes().starts_with(b"/") => Ok(Target::Path(text.to_owned().into_vec())),
         None => Err(Error::usage(object, "a path inside cairn begins with /")),
@@ -60,7 +62,7 @@ pub fn ino(text: &str) -> Result<u64, String> {
     let digits = text.strip_prefix("ino:").unwrap_or(text);
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     let number = is_number.then(|| digits.parse().ok()).flatten();
-    number.filter(|ino| *ino > 0).ok_or_else(|| "an inode is NUMBER or ino:NUMBER, from 1".into())
+    number.filter(|ino| *ino > 0).ok_or_else(|| NO_INO.into())
 }
 
 /// As `key_values`, but mode and times the way a person reads them.
@@ -107,7 +109,7 @@ mod tests {
     fn a_target_is_an_absolute_path_or_an_inode() {
         assert_eq!(parse_target("ino:7".as_ref()).unwrap(), Target::Ino(7));
         assert_eq!(parse_target("/a".as_ref()).unwrap(), Target::Path(b"/a".into()));
-        for bad in ["ino:", "ino:x", "ino:-1", "a/b", ""] {
+        for bad in ["ino:", "ino:0", "ino:x", "ino:-1", "a/b", ""] {
             assert!(parse_target(bad.as_ref()).is_err(), "{bad:?}");
         }
     }

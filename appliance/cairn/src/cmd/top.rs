@@ -32,7 +32,8 @@ pub struct Top {
     once: bool,
 
     /// Seconds between two looks
-    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3600),
+          allow_negative_numbers = true)]
     interval: u64,
 }
 

@@ -6,7 +6,8 @@ use crate::exit::{self, Error, Outcome};
 use crate::log::LogArgs;
 use crate::pool_args::DIR_DEFAULT;
 use cairn_daemon::{
-    Config, FirstUse, IdlePolicy, NFS_DEFAULT, NetLimits, Place, assert_listenable, parse_size,
+    Config, FirstUse, IdlePolicy, NFS_DEFAULT, NO_SIZE, NetLimits, Place, assert_listenable,
+    parse_size,
 };
 use clap::Args;
 use std::net::SocketAddr;
@@ -30,11 +31,11 @@ pub struct Up {
     dir: PathBuf,
 
     /// Size of a new pool, sparse [default: 64G, or half the free space where that is less]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = size, allow_negative_numbers = true)]
     size: Option<u64>,
 
     /// Where NFS listens, once for each address; port 0 is any free one
-    #[arg(long, value_name = "ADDR:PORT", default_values_t = [NFS_DEFAULT])]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address, default_values_t = [NFS_DEFAULT])]
     nfs: Vec<SocketAddr>,
 
     /// Register NFS and MOUNT with this machine's rpcbind (port 111)
@@ -52,19 +53,20 @@ pub struct Up {
 #[derive(Args)]
 pub struct Tuning {
     /// Cores that serve [default: all, less one on machines of up to 4]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024),
+          allow_negative_numbers = true)]
     pub shards: Option<u16>,
 
     /// Memory for everything that grows with load, all shards together (docs/memory.md)
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = size, allow_negative_numbers = true)]
     pub memory: Option<u64>,
 
     /// One shard's budget for all its memtables [default: its share of --memory, or 64M]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = size, allow_negative_numbers = true)]
     pub memtable: Option<u64>,
 
     /// One shard's cache of file data [default: its share of --memory, or an eighth of the machine's memory over all shards]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = size, allow_negative_numbers = true)]
     pub data_cache: Option<u64>,
 }
 
@@ -123,5 +125,11 @@ impl Up {
 
 /// For clap.
 pub fn size(text: &str) -> Result<u64, String> {
-    parse_size(text).ok_or_else(|| "a size is a number, perhaps with K M G T P or E".into())
+    parse_size(text).ok_or_else(|| NO_SIZE.into())
+}
+
+/// For clap, as the file of `serve` has it.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let wrong = || "an address with a port, like 127.0.0.1:2049 or [::1]:2049, and no name".into();
+    text.parse().map_err(|_| wrong())
 }

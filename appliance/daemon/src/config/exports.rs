@@ -5,12 +5,13 @@
 //! hard to find. What is merely unwise is allowed: exports may lie inside each other (the longest path
 //! that a client names serves it, under its own rules).
 
-use super::{invalid, line_of};
+use super::{Lines, invalid};
 use crate::error::Failure;
 use cairn_format::InodeNo;
 use cairn_nfs::auth::{Anonymous, Squash};
 use cairn_nfs::export::{Cidr, Export, ExportId, Mode, Ports, components};
 use serde::Deserialize;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use toml::Spanned;
 
@@ -58,22 +59,25 @@ impl ExportRule {
     }
 }
 
-pub(super) fn rules(text: &str, sections: Vec<ExportSection>) -> Result<Vec<ExportRule>, Failure> {
+pub(super) fn rules(
+    lines: &Lines,
+    sections: Vec<ExportSection>,
+) -> Result<Vec<ExportRule>, Failure> {
     let mut rules: Vec<ExportRule> = Vec::with_capacity(sections.len());
+    let (mut paths, mut ids) = (HashMap::new(), HashMap::new());
     for (nth, section) in sections.into_iter().enumerate() {
-        let rule = rule(text, nth, section)?;
-        let same_path = rules.iter().find(|other| other.rules.path == rule.rules.path);
-        if let Some(other) = same_path {
-            let path = rule.path();
+        let rule = rule(lines, nth, section)?;
+        if let Some(other) = paths.insert(rule.rules.path.clone(), nth) {
+            let (path, other) = (rule.path(), &rules[other]);
             return Err(invalid(format!("{}: {path} is {} already", rule.place, other.place)));
         }
-        if let Some(other) = rules.iter().find(|other| other.rules.id == rule.rules.id) {
-            let ExportId(id) = rule.rules.id;
+        let ExportId(id) = rule.rules.id;
+        if let Some(other) = ids.insert(id, nth) {
             return Err(invalid(format!(
                 "{}: {} and {} have the same id {id}: give one of them an `id` of its own",
                 rule.place,
                 rule.path(),
-                other.path()
+                rules[other].path()
             )));
         }
         rules.push(rule);
@@ -81,9 +85,8 @@ pub(super) fn rules(text: &str, sections: Vec<ExportSection>) -> Result<Vec<Expo
     Ok(rules)
 }
 
-fn rule(text: &str, nth: usize, section: ExportSection) -> Result<ExportRule, Failure> {
-    let at =
-        |start: usize, key: &str| format!("line {}: export[{nth}].{key}", line_of(text, start));
+fn rule(lines: &Lines, nth: usize, section: ExportSection) -> Result<ExportRule, Failure> {
+    let at = |start: usize, key: &str| format!("line {}: export[{nth}].{key}", lines.at(start));
     let place = at(section.path.span().start, "path");
     let path = path(section.path.get_ref()).map_err(|why| invalid(format!("{place}: {why}")))?;
     let id = match &section.id {

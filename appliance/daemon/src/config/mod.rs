@@ -16,6 +16,7 @@ use crate::place::Place;
 use cairn_reactor::IdlePolicy;
 use nix::errno::Errno;
 use serde::Deserialize;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use toml::Spanned;
@@ -90,6 +91,9 @@ impl ConfigFile {
     }
 }
 
+/// Some ten thousand exports: far more than anybody writes by hand.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
 /// What becomes of a place without a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FirstUse {
@@ -103,8 +107,8 @@ pub enum FirstUse {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    memory: Option<String>,
-    pool: PoolSection,
+    memory: Option<Spanned<String>>,
+    pool: Spanned<PoolSection>,
     #[serde(default)]
     nfs: NfsSection,
     #[serde(default)]
@@ -143,15 +147,15 @@ enum Listen {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ControlSection {
-    socket: Option<PathBuf>,
+    socket: Option<Spanned<PathBuf>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ShardsSection {
-    count: Option<u16>,
-    memtable: Option<String>,
-    data_cache: Option<String>,
+    count: Option<Spanned<u16>>,
+    memtable: Option<Spanned<String>>,
+    data_cache: Option<Spanned<String>>,
     idle: Option<IdleName>,
 }
 
@@ -162,19 +166,24 @@ enum IdleName {
     Busy,
 }
 
-fn bytes_of(name: &str, text: Option<String>) -> Result<Option<usize>, Failure> {
+fn bytes_of(
+    lines: &Lines,
+    key: &str,
+    text: Option<Spanned<String>>,
+) -> Result<Option<usize>, Failure> {
     let Some(text) = text else { return Ok(None) };
-    let bytes = parse_size(&text).ok_or_else(|| invalid(format!("{name}: not a size: {text}")))?;
-    let bytes = usize::try_from(bytes).map_err(|_| invalid(format!("{name}: too large")))?;
-    Ok(Some(bytes))
+    let wrong = |what: &str| {
+        let line = lines.at(text.span().start);
+        invalid(format!("line {line}: {key}: {what}: {:?}", text.get_ref()))
+    };
+    let bytes = parse_size(text.get_ref()).ok_or_else(|| wrong(NO_SIZE))?;
+    usize::try_from(bytes).map(Some).map_err(|_| wrong("too large"))
 }
 
 impl Config {
     /// The daemon of `serve`: it never makes a pool.
     pub fn from_file(path: &Path) -> Result<Config, Failure> {
-        let text =
-            std::fs::read_to_string(path).map_err(|e| Failure::file("cannot read", path, &e))?;
-        let mut config = Config::from_toml(&text)?;
+        let mut config = Config::from_toml(&read(path)?)?;
         config.file = Some(ConfigFile { path: path.to_owned(), fixed: config.fixed() });
         Ok(config)
     }
@@ -194,35 +203,49 @@ impl Config {
     }
 
     pub(crate) fn from_toml(text: &str) -> Result<Config, Failure> {
+        let lines = &Lines::of(text.as_bytes());
         let file: File = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(1, |at| line_of(text, at.start));
+            let line = error.span().map_or(1, |at| lines.at(at.start));
             invalid(format!("line {line}: {}", error.message().replace('\n', " ")))
         })?;
-        let memory_bytes = bytes_of("memory", file.memory)?;
-        let memtable_bytes = bytes_of("shards.memtable", file.shards.memtable)?;
-        let data_cache_bytes = bytes_of("shards.data_cache", file.shards.data_cache)?;
-        if file.shards.count == Some(0) {
-            return Err(invalid("shards.count: a pool needs at least one shard"));
-        }
+        let memory_bytes = bytes_of(lines, "memory", file.memory)?;
+        let memtable_bytes = bytes_of(lines, "shards.memtable", file.shards.memtable)?;
+        let data_cache_bytes = bytes_of(lines, "shards.data_cache", file.shards.data_cache)?;
+        let shards = match file.shards.count {
+            Some(count) if *count.get_ref() == 0 => {
+                let line = lines.at(count.span().start);
+                return Err(invalid(format!(
+                    "line {line}: shards.count: a pool needs at least one shard"
+                )));
+            }
+            count => count.map(Spanned::into_inner),
+        };
+        let socket = match file.control.socket {
+            Some(socket) if socket.get_ref().as_os_str().is_empty() => {
+                let line = lines.at(socket.span().start);
+                return Err(invalid(format!("line {line}: control.socket: no path")));
+            }
+            socket => socket.map_or_else(|| SERVE_SOCKET_DEFAULT.into(), Spanned::into_inner),
+        };
         Ok(Config {
-            place: place(file.pool)?,
+            place: place(lines, file.pool)?,
             first_use: FirstUse::Refuse,
             nfs: match &file.nfs.listen {
                 None => vec![NFS_DEFAULT],
                 Some(listen) => addresses(listen.get_ref()).map_err(|why| {
-                    let line = line_of(text, listen.span().start);
+                    let line = lines.at(listen.span().start);
                     invalid(format!("line {line}: nfs.listen: {why}"))
                 })?,
             },
             portmap: file.nfs.portmap.unwrap_or(false),
-            limits: limits(text, &file.nfs)?,
+            limits: limits(lines, &file.nfs)?,
             exports: match file.export {
                 None => None,
-                Some(sections) => Some(exports::rules(text, sections)?),
+                Some(sections) => Some(exports::rules(lines, sections)?),
             },
             file: None,
-            socket: file.control.socket.unwrap_or_else(|| SERVE_SOCKET_DEFAULT.into()),
-            shards: file.shards.count,
+            socket,
+            shards,
             memory_bytes,
             memtable_bytes,
             data_cache_bytes,
@@ -234,11 +257,11 @@ impl Config {
     }
 }
 
-fn limits(text: &str, nfs: &NfsSection) -> Result<NetLimits, Failure> {
+fn limits(lines: &Lines, nfs: &NfsSection) -> Result<NetLimits, Failure> {
     let at_least_one = |key: &str, value: &Option<Spanned<u32>>, default: u32| match value {
         None => Ok(default),
         Some(value) if *value.get_ref() == 0 => {
-            let line = line_of(text, value.span().start);
+            let line = lines.at(value.span().start);
             Err(invalid(format!("line {line}: nfs.{key}: 0 would let nobody in; at least 1")))
         }
         Some(value) => Ok(*value.get_ref()),
@@ -305,22 +328,63 @@ pub fn assert_listenable(addresses: &[SocketAddr]) -> Result<(), String> {
     Ok(())
 }
 
-/// The line of a byte of the file, from 1.
-fn line_of(text: &str, at: usize) -> usize {
-    1 + text.get(..at).unwrap_or_default().matches('\n').count()
+/// Where the lines of a file begin.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(text: &[u8]) -> Lines {
+        let ends = text.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+        Lines(ends.map(|(at, _)| at).collect())
+    }
+
+    /// The line of a byte of the file, from 1.
+    fn at(&self, at: usize) -> usize {
+        1 + self.0.partition_point(|end| *end < at)
+    }
 }
 
-fn place(pool: PoolSection) -> Result<Place, Failure> {
-    match (pool.dir, pool.meta, pool.data) {
+/// The whole file, which is one: a pipe would be waited for, also by a daemon that serves, and a wrong
+/// name may lead to a disk.
+fn read(path: &Path) -> Result<String, Failure> {
+    let failed = |error: &io::Error| Failure::file("cannot read", path, error);
+    let found = std::fs::metadata(path).map_err(|e| failed(&e))?;
+    if found.is_dir() {
+        return Err(failed(&Errno::EISDIR.into()));
+    }
+    if !found.is_file() {
+        return Err(invalid(format!("{} is no file", path.display())));
+    }
+    if found.len() > FILE_BYTES_MAX {
+        let text = format!(
+            "{} has {} bytes, a configuration at most {FILE_BYTES_MAX}",
+            path.display(),
+            found.len()
+        );
+        return Err(Failure::new(Errno::EFBIG, text));
+    }
+    let bytes = std::fs::read(path).map_err(|e| failed(&e))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let line = Lines::of(error.as_bytes()).at(error.utf8_error().valid_up_to());
+        invalid(format!("line {line}: not UTF-8"))
+    })
+}
+
+fn place(lines: &Lines, pool: Spanned<PoolSection>) -> Result<Place, Failure> {
+    let line = lines.at(pool.span().start);
+    let PoolSection { dir, meta, data } = pool.into_inner();
+    match (dir, meta, data) {
         (Some(dir), None, None) => Ok(Place::Dir(dir)),
         (None, Some(meta), data) => Ok(Place::Devices { meta, data }),
-        _ => Err(invalid("pool: either dir, or meta and perhaps data")),
+        _ => Err(invalid(format!("line {line}: pool: either dir, or meta and perhaps data"))),
     }
 }
 
 fn invalid(text: impl Into<String>) -> Failure {
     Failure::new(Errno::EINVAL, text)
 }
+
+/// What is wrong where `parse_size` has no answer.
+pub const NO_SIZE: &str = "a size is a number, perhaps with K M G T P or E, below 16E";
 
 /// Digits, then perhaps one of K M G T P E: powers of 1024.
 pub fn parse_size(text: &str) -> Option<u64> {
@@ -421,9 +485,29 @@ mod tests {
             let text = refused(&format!("[pool]\ndir='d'\n[nfs]\nlisten = {listen}"));
             assert!(text.contains(why), "{listen}: {text}");
         }
-        assert!(refused("[pool]\n").contains("either dir"));
+        assert!(refused("[pool]\n").starts_with("line 1: pool: either dir"));
         assert!(refused("[pool]\ndir='d'\nmeta='m'").contains("either dir"));
-        assert!(refused("[pool]\ndir='d'\n[shards]\nmemtable='lots'").contains("lots"));
-        assert!(refused("[pool]\ndir='d'\n[shards]\ncount=0").contains("at least one"));
+        let lots = refused("[pool]\ndir='d'\n[shards]\nmemtable='lots'");
+        assert!(lots.starts_with("line 4: shards.memtable: a size is"), "{lots}");
+        let empty = refused("[pool]\ndir='d'\n[control]\nsocket=''");
+        assert_eq!(empty, "line 4: control.socket: no path");
+        let none = refused("[pool]\ndir='d'\n[shards]\ncount=0");
+        assert!(none.starts_with("line 4: shards.count: a pool needs at least one"), "{none}");
+    }
+
+    #[test]
+    fn what_is_no_text_file_is_refused_and_not_read_to_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cairn.toml");
+        let refused = |path: &Path| Config::from_file(path).unwrap_err();
+        std::fs::write(&path, b"[pool]\ndir = 'd'\n# \xff").unwrap();
+        assert_eq!(refused(&path).text, "line 3: not UTF-8");
+        std::fs::File::create(&path).unwrap().set_len(20 << 30).unwrap();
+        assert_eq!(refused(&path).errno, Errno::EFBIG);
+        assert!(refused(Path::new("/dev/zero")).text.ends_with("/dev/zero is no file"));
+        assert_eq!(refused(dir.path()).errno, Errno::EISDIR);
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(refused(&pipe).errno, Errno::EINVAL);
     }
 }
