@@ -15,6 +15,12 @@ pub const LOG_TREES_STOP: usize = 10;
 /// most `FOLD_STEP_NODES` nodes; the reserve of each tablet holds that many.
 pub const FOLD_STEP_LEAVES: usize = 16;
 pub const FOLD_STEP_NODES: u64 = 64;
+/// Nodes of a tablet beside these that only operations which free space may come to owe.
+pub const FREEING_NODES: u64 = 32;
+/// The part of a pool's blocks that only folds, and who frees space, may take zones of; one zone at least
+/// and no more than 16 GiB.
+pub const ZONES_KEPT_PART: u64 = 32;
+pub const ZONES_KEPT_BLOCKS_MAX: u64 = 4 << 20;
 
 /// Records that are logged between two steps of one fold. A step rewrites at least a leaf's worth of
 /// items, which is several times as many, so folding keeps up.

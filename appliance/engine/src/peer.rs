@@ -66,6 +66,7 @@ pub enum Ask {
     Zone {
         tablet: TabletId,
         purpose: Purpose,
+        class: Class,
     },
     /// Give wholly free zones back to tablet 1. True: there were some.
     ReturnZones,
@@ -240,8 +241,8 @@ impl<D: Doors> Shard<D> {
                 Answer::Done(Ok(()))
             }
             Ask::ParentOf(dir) => Answer::Parent(self.parent_of(dir).await),
-            Ask::Zone { tablet, purpose } => {
-                Answer::Zone(self.hand_out_zone(tablet, purpose).await)
+            Ask::Zone { tablet, purpose, class } => {
+                Answer::Zone(self.hand_out_zone(tablet, purpose, class).await)
             }
             Ask::ReturnZones => Answer::Zone(self.return_zones().await),
             Ask::Stable(seen) => Answer::Stable(self.stable_here(seen).await),

@@ -1,6 +1,7 @@
 //! The facts of one pool that every shard needs. While it is open only the devices' sizes change, by
 //! `resize.rs`.
 
+use crate::limits::{ZONES_KEPT_BLOCKS_MAX, ZONES_KEPT_PART};
 use cairn_base::hash;
 use cairn_base::{BlockNo, DeviceId, Run};
 use cairn_format::key::Purpose;
@@ -83,6 +84,14 @@ impl Pool {
 
     pub fn blocks(&self) -> u64 {
         self.devices.iter().map(|device| device.blocks.get()).sum()
+    }
+
+    /// Blocks in zones of nobody that are kept for folds and for who frees space.
+    pub fn zone_blocks_kept(&self) -> u64 {
+        let for_nodes = || self.devices.iter().filter(|device| device.holds_nodes);
+        let blocks: u64 = for_nodes().map(|device| device.blocks.get()).sum();
+        let zone = for_nodes().map(|device| device.zone_blocks).max().unwrap_or(0);
+        (blocks / ZONES_KEPT_PART).min(ZONES_KEPT_BLOCKS_MAX).max(zone)
     }
 
     /// The part of a run that may be used: none of what a growing device is about to have.

@@ -20,11 +20,15 @@ struct Filler {
 
 impl Filler {
     fn new(seed: u64, shards: usize) -> Filler {
+        Filler::with(seed, shards, 20 << 10, 256 << 10)
+    }
+
+    fn with(seed: u64, shards: usize, device_blocks: u64, memtable_bytes: usize) -> Filler {
         let config = WorldConfig {
             tablets: 4,
-            device_blocks: vec![20 << 10],
+            device_blocks: vec![device_blocks],
             fua: true,
-            memtable_bytes: 256 << 10,
+            memtable_bytes,
             log_blocks: 1024,
         };
         let mut world = World::new(seed, config);
@@ -97,6 +101,27 @@ fn what_one_tablet_filled_and_deleted_another_fills_again() {
         assert!(second + 8 >= first, "{first} files the first time, {second} the second");
         filler.delete(2, second);
         assert_eq!(filler.make(3, 0, "three", FileKind::Directory), Ok(()), "{shards} shards");
+    }
+}
+
+/// Empty files take metadata only: it is the nodes' space that is full.
+#[test]
+fn a_pool_full_of_empty_files_can_be_emptied_and_filled_again() {
+    for shards in [1, 2] {
+        let mut filler = Filler::with(shards as u64, shards, 8 << 10, 1 << 20);
+        filler.make(1, 0, "one", FileKind::Directory).expect("there is space");
+        for round in 0..2 {
+            let mut files = 0;
+            loop {
+                match filler.make(1000 + files, 1, &format!("{files}"), FileKind::Regular) {
+                    Ok(()) => files += 1,
+                    Err(FsError::NoSpace) => break,
+                    Err(error) => panic!("{shards} shards, round {round}, create {files}: {error}"),
+                }
+            }
+            assert!(files > 1_000, "{shards} shards, round {round}: {files} files fit");
+            filler.delete(1, files);
+        }
     }
 }
 

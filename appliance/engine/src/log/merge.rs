@@ -18,8 +18,9 @@ use crate::limits::{FOLD_STEP_LEAVES, FOLD_STEP_NODES, NODE_UNIT};
 use crate::log::LogClass;
 use crate::log::freeze::RootChange;
 use crate::shard::Shard;
+use crate::space::Reservation;
 use crate::tablet::Tablet;
-use crate::tree::{Fold, FoldBounds, NodePlaces, Stream, write_nodes};
+use crate::tree::{Fold, FoldBounds, NodePlaces, Stream, fold_nodes_min, write_nodes};
 use cairn_base::Run;
 use cairn_base::door::{Disk, Doors};
 use cairn_format::TabletId;
@@ -39,9 +40,8 @@ impl<D: Doors> Shard<D> {
             let cursor = root.fold_cursor.unwrap_or(Key::MIN);
             (root.fs, oldest.entry, cursor, root.generation + 1)
         };
-        let reservation = self.reserve_nodes(&tablet, FOLD_STEP_NODES * NODE_UNIT).await?;
+        let (leaves, reservation) = self.room_for_fold(&tablet, fs.level).await?;
         let mut places = NodePlaces::new(reservation.runs().iter().copied());
-        let leaves = self.fold_step_leaves();
         let bounds = FoldBounds { leaves_touched: leaves, leaves_written: leaves };
         let fold = Fold {
             disk: &*self.disk,
@@ -54,7 +54,10 @@ impl<D: Doors> Shard<D> {
             built: Vec::new(),
             dropped: Vec::new(),
             items_delta: 0,
+            level: fs.level,
             touched: 0,
+            joined: 0,
+            pending_bytes: 0,
             log_bytes: 0,
         };
         let step = fold.step(&fs).await?;
@@ -91,10 +94,23 @@ impl<D: Doors> Shard<D> {
         Ok(step.next.is_none())
     }
 
-    /// Leaves of one step: a small part of the memtable budget, so that a freeze that is due never
-    /// waits for more than that.
-    fn fold_step_leaves(&self) -> usize {
-        (self.config.memtable_bytes / NODE_BYTES / 64).clamp(1, FOLD_STEP_LEAVES)
+    /// How many leaves the next step may touch, and places for what it then writes at most. In a full
+    /// tablet a step touches one.
+    async fn room_for_fold(
+        self: &Rc<Self>,
+        tablet: &Rc<Tablet>,
+        level: u8,
+    ) -> Result<(usize, Reservation), FsError> {
+        // A small part of the memtable budget, so that a freeze that is due never waits for more.
+        let leaves = (self.config.memtable_bytes / NODE_BYTES / 64).clamp(1, FOLD_STEP_LEAVES);
+        match self.reserve_nodes(tablet, FOLD_STEP_NODES * NODE_UNIT).await {
+            Ok(held) => Ok((leaves, held)),
+            Err(FsError::NoSpace) => {
+                let held = self.reserve_nodes(tablet, fold_nodes_min(level) * NODE_UNIT).await?;
+                Ok((1, held))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Every block of a log tree: its nodes, its filter, its spare.

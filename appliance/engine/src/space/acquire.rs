@@ -46,7 +46,7 @@ impl<D: Doors> Shard<D> {
             if let Some(promise) = tablet.space.promise(Purpose::Data, blocks, 0) {
                 return Ok(promise);
             }
-            if !Box::pin(self.take_zone(id, Purpose::Data)).await? {
+            if !Box::pin(self.take_zone(id, Purpose::Data, Class::Growing)).await? {
                 return Err(FsError::NoSpace);
             }
         }
@@ -62,7 +62,9 @@ impl<D: Doors> Shard<D> {
         if self.ready_more(tablet, purpose).await? {
             return Ok(());
         }
-        if Box::pin(self.take_zone(tablet.id, purpose)).await? {
+        // Nodes are for a freeze or a fold, which make room in the end.
+        let class = if purpose == Purpose::Node { Class::Room } else { Class::Growing };
+        if Box::pin(self.take_zone(tablet.id, purpose, class)).await? {
             return Ok(());
         }
         if tablet.space.is_kept(purpose, self.kept_from()) {
@@ -148,11 +150,13 @@ impl<D: Doors> Shard<D> {
         .await
     }
 
-    /// Gets a zone for one of this shard's tablets. False when no tablet of the pool has one.
+    /// Gets a zone for one of this shard's tablets. False when no tablet of the pool has one that `class`
+    /// may have.
     pub(crate) async fn take_zone(
         self: &Rc<Self>,
         tablet: TabletId,
         purpose: Purpose,
+        class: Class,
     ) -> Result<bool, FsError> {
         let before = self.core.tablet(tablet).space.unpromised(purpose);
         let _turn = self.zone_turn.acquire(1).await;
@@ -160,7 +164,7 @@ impl<D: Doors> Shard<D> {
             // Somebody who waited for the same has brought one meanwhile.
             return Ok(true);
         }
-        if self.ask_for_zone(tablet, purpose).await? {
+        if self.ask_for_zone(tablet, purpose, class).await? {
             return Ok(true);
         }
         let mut returned = self.return_zones().await?;
@@ -173,19 +177,20 @@ impl<D: Doors> Shard<D> {
         if !returned {
             return Ok(false);
         }
-        self.ask_for_zone(tablet, purpose).await
+        self.ask_for_zone(tablet, purpose, class).await
     }
 
     async fn ask_for_zone(
         self: &Rc<Self>,
         tablet: TabletId,
         purpose: Purpose,
+        class: Class,
     ) -> Result<bool, FsError> {
         let owner = self.core.pool.owner(SPACE_TABLET);
         if owner == self.core.id {
-            return self.hand_out_zone(tablet, purpose).await;
+            return self.hand_out_zone(tablet, purpose, class).await;
         }
-        match self.ask_for_room(owner, Ask::Zone { tablet, purpose }).await? {
+        match self.ask_for_room(owner, Ask::Zone { tablet, purpose, class }).await? {
             Answer::Zone(zone) => zone,
             other => mismatch(&other),
         }
@@ -215,14 +220,23 @@ impl<D: Doors> Shard<D> {
         self: &Rc<Self>,
         tablet: TabletId,
         purpose: Purpose,
+        class: Class,
     ) -> Result<bool, FsError> {
         let pool = &self.core.pool;
         let unit = if purpose == Purpose::Node { NODE_UNIT } else { 1 };
         let choose = |free: &super::RunSet| {
+            let usable = || free.iter().map(|run| pool.usable(run));
+            let for_nodes = |run: &Run| pool.serves(run.start.device(), Purpose::Node);
+            let spare = usable().filter(for_nodes).map(|run| run.blocks).sum::<u64>();
+            let spare = spare.saturating_sub(pool.zone_blocks_kept());
+            let may_have =
+                |piece: &Run| class != Class::Growing || !for_nodes(piece) || piece.blocks <= spare;
             let serves = |run: &Run| pool.serves(run.start.device(), purpose);
-            let pieces = free.iter().filter(serves).map(|run| pool.usable(run));
+            let pieces = usable().filter(serves);
             let pieces = pieces.filter_map(|r| zone_piece(r, pool.zone_blocks(r.start), unit));
-            pieces.max_by_key(|piece| (piece.blocks, std::cmp::Reverse(piece.start)))
+            pieces
+                .filter(may_have)
+                .max_by_key(|piece| (piece.blocks, std::cmp::Reverse(piece.start)))
         };
         let space = self.core.tablet(SPACE_TABLET);
         if space.space.total(Purpose::Unassigned) < pool.blocks() / SNAPSHOT_SHARE {

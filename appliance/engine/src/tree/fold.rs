@@ -3,22 +3,25 @@
 //!
 //! A step is bounded in nodes, not in keys: it stops after `leaves_touched` old leaves or
 //! `leaves_written` new ones, wherever it then is in the log tree, also in the middle of a leaf's
-//! range. It allocates from places its permit reserved and frees nothing itself: the old nodes are
-//! listed for the record that installs the new root.
+//! range, and in any case before the places its permit reserved could become too few. It frees nothing
+//! itself: the old nodes are listed for the record that installs the new root.
 //!
-//! Neighbouring leaves that a step rewrites are packed together, so what deletions thin out closes
-//! up again; an untouched thin leaf stays until something in it changes.
+//! Neighbouring leaves that a step rewrites are packed together, and a leaf that comes out thin takes in the
+//! next one where both fit one node: so what deletions thin out closes up again. An untouched thin leaf
+//! stays until something in it changes.
 
 use super::pack::{Built, Item, NodePlaces, pack_level, parents};
 use super::{Stream, pack_tree};
 use crate::block::fetch_node;
 use crate::error::FsError;
+use crate::limits::NODE_FILL_MIN;
+use crate::log::item_bytes;
 use crate::sabotage::{Sabotage, planted};
 use cairn_base::door::Disk;
 use cairn_base::{Arena, Run};
 use cairn_format::TabletId;
 use cairn_format::key::Key;
-use cairn_format::node::{NODE_BLOCKS, NodeRef};
+use cairn_format::node::{NODE_BLOCKS, NODE_BYTES, NodeRef};
 use cairn_format::tablet_root::TreeRef;
 use std::pin::Pin;
 
@@ -49,12 +52,29 @@ pub struct Fold<'a, K> {
     pub built: Vec<Built>,
     pub dropped: Vec<Run>,
     pub items_delta: i64,
+    /// Of the fs tree.
+    pub level: u8,
     pub touched: usize,
+    /// Leaves that the log does not touch and a thin one took in.
+    pub joined: usize,
+    /// Bytes of items that wait to be packed into leaves.
+    pub pending_bytes: usize,
     /// Bytes of items taken from the log so far.
     pub log_bytes: usize,
 }
 
 type Rewritten = Vec<(Key, NodeRef)>;
+
+/// Nodes above the leaves that a step may have to write at its end: one in each level is open and may
+/// split, and the tree may grow.
+fn path_nodes(level: u8) -> u64 {
+    2 * u64::from(level) + 2
+}
+
+/// Nodes with which any step gets on, if only by one leaf.
+pub fn fold_nodes_min(level: u8) -> u64 {
+    path_nodes(level) + 8
+}
 
 impl<'a, K: Disk> Fold<'a, K> {
     pub async fn step(mut self, fs: &TreeRef) -> Result<FoldStep, FsError> {
@@ -115,11 +135,28 @@ impl<'a, K: Disk> Fold<'a, K> {
         self.touched >= self.bounds.leaves_touched
             || self.log_bytes >= self.room()
             || self.log.peek().is_none()
+            || self.touched > 0 && self.places.nodes_left() < self.nodes_for_one_more()
+    }
+
+    /// Nodes that are written at most when one more leaf is touched and the step ends there: for what waits,
+    /// the leaf, what it takes in, and what it takes from the log; and for the path above, which may split.
+    fn nodes_for_one_more(&self) -> u64 {
+        let log_bytes = self.room().saturating_sub(self.log_bytes);
+        let bytes = self.pending_bytes + 2 * NODE_BYTES + log_bytes;
+        bytes.div_ceil(NODE_FILL_MIN) as u64 + path_nodes(self.level)
+    }
+
+    /// May a thin leaf take in one that the log does not touch?
+    fn may_join(&self) -> bool {
+        self.pending_bytes > 0
+            && self.pending_bytes < NODE_BYTES / 2
+            && self.joined < self.bounds.leaves_touched
+            && self.places.nodes_left() >= self.nodes_for_one_more()
     }
 
     /// Bytes of log items that fit the bound on new leaves.
     fn room(&self) -> usize {
-        self.bounds.leaves_written * crate::limits::NODE_FILL_MIN
+        self.bounds.leaves_written * NODE_FILL_MIN
     }
 
     fn drop_node(&mut self, node: &NodeRef) {
@@ -153,7 +190,11 @@ impl<'a, K: Disk> Fold<'a, K> {
                         .peek()
                         .is_some_and(|(key, _, _)| child_end.is_none_or(|end| key < end));
                 if !touched {
+                    if level == 1 && self.may_join() && self.take_in(child, &mut merged).await? {
+                        continue;
+                    }
                     let packed = self.pack(0, &mut std::mem::take(&mut merged).into_iter());
+                    self.pending_bytes = 0;
                     children.extend(packed);
                     children.push((node.key(index), child));
                 } else if level == 1 {
@@ -163,10 +204,28 @@ impl<'a, K: Disk> Fold<'a, K> {
                 }
             }
             let packed = self.pack(0, &mut merged.into_iter());
+            self.pending_bytes = 0;
             children.extend(packed);
             self.drop_node(&at);
             Ok(self.pack(level, &mut parents(children)))
         })
+    }
+
+    /// Appends a leaf that the log does not touch, if it fits one node with what waits. A leaf that cannot
+    /// be read stays where it is: it is none of the log's business.
+    async fn take_in(&mut self, at: NodeRef, out: &mut Vec<Item>) -> Result<bool, FsError> {
+        let Ok(held) = fetch_node(self.disk, &at).await else { return Ok(false) };
+        let node = held.node();
+        let items = || (0..node.count()).map(|index| (node.key(index), node.value(index)));
+        let bytes: usize = items().map(|(key, value)| item_bytes(&key, value.len())).sum();
+        if self.pending_bytes + bytes > NODE_FILL_MIN {
+            return Ok(false);
+        }
+        self.joined += 1;
+        self.pending_bytes += bytes;
+        self.drop_node(&at);
+        out.extend(items().map(|(key, value)| Item { key, value: value.into(), delete: false }));
+        Ok(true)
     }
 
     /// Appends one leaf's items with the log's merged in.
@@ -185,7 +244,9 @@ impl<'a, K: Disk> Fold<'a, K> {
             value: node.value(index).into(),
             delete: false,
         });
-        self.take_log(end, out, &mut old).await
+        self.take_log(end, out, &mut old).await?;
+        self.pending_bytes = out.iter().map(|item| item_bytes(&item.key, item.value.len())).sum();
+        Ok(())
     }
 
     /// Merges the log's items below `end` with `old` until the bound on output is met; then the rest
@@ -206,7 +267,7 @@ impl<'a, K: Disk> Fold<'a, K> {
             }
             let replaced = old.next_if(|item| item.key == key).is_some();
             let item = Item { key, value: value.into(), delete: false };
-            self.log_bytes += crate::log::item_bytes(&key, item.value.len());
+            self.log_bytes += item_bytes(&key, item.value.len());
             self.items_delta += i64::from(!delete) - i64::from(replaced);
             if !delete {
                 out.push(item);

@@ -10,6 +10,6 @@ mod lookup;
 mod pack;
 
 pub use cursor::{Cursor, Stream};
-pub use fold::{Fold, FoldBounds};
+pub use fold::{Fold, FoldBounds, fold_nodes_min};
 pub use lookup::{Hit, get};
 pub use pack::{Built, Item, NodePlaces, pack_tree, write_nodes};

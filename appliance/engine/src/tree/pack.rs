@@ -35,6 +35,11 @@ impl NodePlaces {
         self.take(NODE_UNIT).expect("the permit covers the bound on nodes").start
     }
 
+    /// How many nodes there is place for.
+    pub fn nodes_left(&self) -> u64 {
+        self.left.iter().map(|run| run.blocks / NODE_UNIT).sum()
+    }
+
     /// `blocks` contiguous blocks, rounded up to node units, from the run at the front or a later
     /// one.
     pub fn take(&mut self, blocks: u64) -> Option<Run> {

@@ -1,24 +1,30 @@
 //! Room for an operation's worst case, taken before it applies: memory for its edits, nodes for
 //! when they are frozen and folded, a place in the log.
 //!
-//! The reserve of a tablet's node space (one fold step's nodes) is for operations that free space;
-//! everything else meets ENOSPC in front of it. That is why deleting always works, and why merging
-//! can always go on.
+//! The reserve of a tablet's node space is one fold step's nodes, and some more for operations that free
+//! space; everything else meets ENOSPC in front of it. Those that free space use up their part of it, then
+//! wait until what they did is folded, and go on. That is why deleting always works, and why merging can
+//! always go on. Beside it the pool keeps some zones for nobody who grows (`space/acquire.rs`): a fold may
+//! split more leaves than the bound says, since each item of a log tree may meet a full one.
 //!
 //! What a tablet keeps for its memtables and log trees is a bound, several times what they come to.
 //! So nobody is refused for it: whoever would fit without it waits until they are folded.
 
 use crate::error::FsError;
-use crate::limits::{FOLD_STEP_NODES, NODE_FILL_MIN, NODE_UNIT};
+use crate::limits::{FOLD_STEP_NODES, FREEING_NODES, NODE_FILL_MIN, NODE_UNIT};
 use crate::log::{Admission, LogClass};
 use crate::shard::Shard;
 use crate::space::Promise;
 use crate::tablet::{Paying, Tablet};
+use crate::tree::fold_nodes_min;
 use cairn_base::door::Doors;
 use cairn_format::TabletId;
 use cairn_format::key::Purpose;
 use smallvec::SmallVec;
 use std::rc::Rc;
+
+/// How often one who frees space waits for a folding.
+const FREEING_TURNS: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -66,9 +72,17 @@ pub fn owed_blocks(tablet: &Tablet) -> u64 {
     nodes_blocks(active) + nodes_blocks(frozen) + 2 * log_nodes * NODE_UNIT
 }
 
-/// Node blocks that a tablet keeps, whatever others need.
+/// Node blocks that a tablet keeps from who wants to grow.
 pub fn node_blocks_kept(tablet: &Tablet) -> u64 {
-    owed_blocks(tablet) + FOLD_STEP_NODES * NODE_UNIT
+    owed_blocks(tablet) + (FOLD_STEP_NODES + FREEING_NODES) * NODE_UNIT
+}
+
+/// Node blocks that it keeps from who frees space: what a whole step of a fold takes; and when all that was
+/// owed is folded and there is no more, what folds need to go on, leaf by leaf.
+fn node_blocks_of_folds(tablet: &Tablet, is_all_folded: bool) -> u64 {
+    let level = tablet.root.borrow().fs.level;
+    let nodes = if is_all_folded { 2 * fold_nodes_min(level) } else { FOLD_STEP_NODES };
+    owed_blocks(tablet) + nodes.min(FOLD_STEP_NODES) * NODE_UNIT
 }
 
 /// Blocks for so many bytes of items: as a log tree with its filter, and again in the fs tree.
@@ -97,34 +111,35 @@ impl<D: Doors> Shard<D> {
     async fn promise_nodes(self: &Rc<Self>, id: TabletId, need: &Need) -> Result<Promise, FsError> {
         let tablet = self.core.tablet(id);
         let blocks = need.bytes.div_ceil(NODE_FILL_MIN) as u64 * 3 * NODE_UNIT;
-        let mut has_paid = false;
+        let frees = need.class == Class::Freeing;
+        let mut paid = 0;
         loop {
-            let keep = node_blocks_kept(&tablet);
+            let keep = if frees {
+                node_blocks_of_folds(&tablet, paid > 0)
+            } else {
+                node_blocks_kept(&tablet)
+            };
             if let Some(promise) = tablet.space.promise(Purpose::Node, blocks, keep) {
                 return Ok(promise);
             }
-            if Box::pin(self.take_zone(id, Purpose::Node)).await? {
+            if Box::pin(self.take_zone(id, Purpose::Node, need.class)).await? {
                 continue;
             }
-            if need.class == Class::Freeing {
-                // The reserve, and what is owed to memtables that are being folded right now.
-                let promise = tablet.space.promise(Purpose::Node, blocks.min(NODE_UNIT), 0);
-                if let Some(promise) = promise {
-                    return Ok(promise);
-                }
-            }
-            if has_paid || !self.pay(&tablet, blocks).await? {
+            // What others do meanwhile may take what one folding has made free.
+            let turns = if frees { FREEING_TURNS } else { 1 };
+            if paid == turns || !self.pay(&tablet, blocks, frees).await? {
                 return Err(FsError::NoSpace);
             }
-            has_paid = true;
+            paid += 1;
         }
     }
 
     /// Waits until what the tablet keeps node space for is folded. False when that would not make
-    /// room for `blocks`.
-    async fn pay(&self, tablet: &Tablet, blocks: u64) -> Result<bool, FsError> {
-        let least = FOLD_STEP_NODES * NODE_UNIT + blocks;
-        if owed_blocks(tablet) == 0 || tablet.space.unpromised(Purpose::Node) < least {
+    /// room for `blocks`; who `frees` tries it all the same.
+    async fn pay(&self, tablet: &Tablet, blocks: u64, frees: bool) -> Result<bool, FsError> {
+        let least = (FOLD_STEP_NODES + FREEING_NODES) * NODE_UNIT + blocks;
+        let is_in_vain = !frees && tablet.space.unpromised(Purpose::Node) < least;
+        if owed_blocks(tablet) == 0 || is_in_vain {
             return Ok(false);
         }
         tablet.paying.set(Paying::Memtable);
