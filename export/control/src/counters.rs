@@ -85,6 +85,7 @@ rows! {
     counted data_blocks_written "blocks" "Data blocks of 4 KiB written to a device.";
     now dirty_bytes "bytes" "Buffered file data that is not on a device yet.";
     counted filter_skips "lookups" "Lookups that a filter answered without a read.";
+    counted fold_blocks_written "blocks" "Blocks of 4 KiB of the fs tree that folds wrote.";
     counted fold_steps "steps" "Steps of folding log trees into the fs tree.";
     counted folds_finished "folds" "Log trees folded to their end.";
     counted folds_resumed "folds" "Folds found half done at the start and taken up again.";
@@ -98,6 +99,7 @@ rows! {
     counted log_bytes "bytes" "Bytes of the batches written to the write log.";
     counted log_records "records" "Records in those batches; one an operation that changed something.";
     now log_trees "trees" "Log trees that wait to be folded.";
+    counted log_tree_blocks_written "blocks" "Blocks of 4 KiB that memtables were written to as log trees, filters included.";
     counted log_trees_written "trees" "Log trees written.";
     now log_used_blocks "blocks" "Blocks of the write log that hold what is not in trees yet.";
     now memtable_bytes "bytes" "Changes in memtables.";

@@ -1,9 +1,9 @@
 //! From an acknowledged change to the fs tree: write log, memtable, log tree, fold.
 
 mod area;
+pub mod fold;
 pub mod freeze;
 mod memtable;
-pub mod merge;
 pub mod pace;
 pub mod recover;
 mod relog;

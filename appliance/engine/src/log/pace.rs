@@ -5,7 +5,7 @@
 //! idle shard does nothing and the simulator repeats.
 
 use crate::limits::{FOLD_STEP_RECORDS, LOG_TREES_FOLD, RELOG_BYTES_MAX};
-use crate::log::merge::wants_fold;
+use crate::log::fold::wants_fold;
 use crate::shard::Shard;
 use crate::tablet::{Paying, Tablet};
 use cairn_base::door::Doors;

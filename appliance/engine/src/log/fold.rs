@@ -60,6 +60,8 @@ impl<D: Doors> Shard<D> {
         let step = fold.step(&fs).await?;
         let mut takes: Vec<Run> =
             step.built.iter().map(|built| Run::new(built.block, NODE_BLOCKS)).collect();
+        let blocks = takes.iter().map(|run| run.blocks).sum();
+        self.core.counters.fold_blocks_written.add(blocks);
         let device = takes.first().map(|run| run.start.device());
         write_nodes(&*self.disk, step.built).await?;
         if let Some(device) = device {
