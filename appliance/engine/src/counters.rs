@@ -57,6 +57,14 @@ counters! {
     log_tree_blocks_written,
     /// Memtables copied to the log's head.
     relogs,
+    /// Merge steps.
+    merge_steps,
+    /// Merges of log trees that replaced them.
+    merges_finished,
+    /// Merges that were given up: for space, or because their blocks lay in too many pieces.
+    merges_given_up,
+    /// Blocks written by merges.
+    merge_blocks_written,
     /// Fold steps.
     fold_steps,
     /// Log trees folded to their end.

@@ -1,7 +1,8 @@
 //! Folds a tablet's oldest log tree into its fs tree, a step at a time.
 //!
 //! A frozen memtable becomes a log tree because that is one long sequential write. The price is
-//! paid by readers, who must ask every log tree before the fs tree; folding keeps them few. A step
+//! paid by readers, who must ask every log tree before the fs tree; merging (`merge.rs`) and folding
+//! keep them few. A step
 //! (`tree/fold.rs`) rewrites a bounded number of leaves and installs them by one root record, with
 //! the key it came to: a crash repeats at most one step, and the next open goes on from that key.
 //!
@@ -10,15 +11,14 @@
 //! no reader from before is left. A half folded tree stays in front of the fs tree, where it gives
 //! the same answers as what was folded of it.
 //!
-//! Not here: when to fold (`pace.rs`).
+//! Not here: when to fold (`pace.rs`, `choice.rs`).
 
 use crate::block::fetch_node;
 use crate::error::FsError;
-use crate::limits::{FOLD_STEP_LEAVES, FOLD_STEP_NODES, NODE_UNIT};
+use crate::limits::{FOLD_STEP_LEAVES, FOLD_STEP_NODES, NODE_UNIT, RUN_EDIT_BYTES};
 use crate::log::LogClass;
 use crate::log::freeze::RootChange;
 use crate::shard::Shard;
-use crate::tablet::Tablet;
 use crate::tree::{Fold, FoldBounds, NodePlaces, Stream, write_nodes};
 use cairn_base::Run;
 use cairn_base::door::{Disk, Doors};
@@ -36,12 +36,16 @@ impl<D: Doors> Shard<D> {
         let (fs, oldest, cursor, generation) = {
             let root = tablet.root.borrow();
             let Some(oldest) = root.log_trees.first() else { return Ok(false) };
+            if tablet.merges.has(&oldest.entry.tree.root) {
+                // Whoever folds now cannot wait for the merge.
+                self.give_up_merges(&tablet);
+            }
             let cursor = root.fold_cursor.unwrap_or(Key::MIN);
             (root.fs, oldest.entry, cursor, root.generation + 1)
         };
         let reservation = self.reserve_nodes(&tablet, FOLD_STEP_NODES * NODE_UNIT).await?;
         let mut places = NodePlaces::new(reservation.runs().iter().copied());
-        let leaves = self.fold_step_leaves();
+        let leaves = self.step_leaves();
         let bounds = FoldBounds { leaves_touched: leaves, leaves_written: leaves };
         let fold = Fold {
             disk: &*self.disk,
@@ -74,7 +78,7 @@ impl<D: Doors> Shard<D> {
         coalesce(&mut takes);
         coalesce(&mut frees);
         let admission =
-            self.log.admit(4096 + 160 * (takes.len() + frees.len()), LogClass::Root).await?;
+            self.log.admit(4096 + RUN_EDIT_BYTES * (takes.len() + frees.len()), LogClass::Root).await?;
         let change = RootChange { takes, frees };
         self.change_root(&tablet, change, |root| {
             root.fs = step.fs;
@@ -85,17 +89,18 @@ impl<D: Doors> Shard<D> {
         });
         drop((admission, reservation));
         self.core.counters.fold_steps.add(1);
-        self.fold_paced_at.set(self.core.counters.log_records.get());
+        self.stepped_at.set(self.core.counters.log_records.get());
         if step.next.is_none() {
             self.core.counters.folds_finished.add(1);
+            tablet.merges.allow();
         }
         self.pace.wake_all();
         Ok(step.next.is_none())
     }
 
-    /// Leaves of one step: a small part of the memtable budget, so that a freeze that is due never
+    /// Leaves of one step, here and of a merge: a small part of the memtable budget, so that a freeze that is due never
     /// waits for more than that.
-    fn fold_step_leaves(&self) -> usize {
+    pub(crate) fn step_leaves(&self) -> usize {
         (self.config.memtable_bytes / NODE_BYTES / 64).clamp(1, FOLD_STEP_LEAVES)
     }
 
@@ -136,13 +141,4 @@ pub fn coalesce(runs: &mut Vec<Run>) {
         }
     }
     *runs = joined;
-}
-
-/// Is the oldest log tree of `tablet` due?
-pub fn wants_fold(tablet: &Tablet) -> bool {
-    let root = tablet.root.borrow();
-    let Some(oldest) = root.log_trees.first() else { return false };
-    let large = oldest.entry.tree.nodes.get() >= 64
-        && oldest.entry.tree.nodes.get() * 8 >= root.fs.nodes.get();
-    root.fold_cursor.is_some() || large || root.log_trees.len() > crate::limits::LOG_TREES_FOLD
 }

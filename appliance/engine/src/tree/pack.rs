@@ -53,6 +53,11 @@ impl NodePlaces {
         Some(taken)
     }
 
+    /// Nodes that there is still room for.
+    pub fn nodes_left(&self) -> u64 {
+        self.left.iter().map(|run| run.blocks / NODE_UNIT).sum()
+    }
+
     pub fn used(&self) -> &[Run] {
         &self.used
     }

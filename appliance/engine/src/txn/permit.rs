@@ -2,7 +2,7 @@
 //! when they are frozen and folded, a place in the log.
 //!
 //! The reserve of a tablet's node space (one fold step's nodes) is for operations that free space;
-//! everything else meets ENOSPC in front of it. That is why deleting always works, and why merging
+//! everything else meets ENOSPC in front of it. That is why deleting always works, and why folding
 //! can always go on.
 //!
 //! What a tablet keeps for its memtables and log trees is a bound, several times what they come to.
@@ -103,7 +103,12 @@ impl<D: Doors> Shard<D> {
             if let Some(promise) = tablet.space.promise(Purpose::Node, blocks, keep) {
                 return Ok(promise);
             }
+            let given_up = self.core.counters.merges_given_up.get();
             if Box::pin(self.take_zone(id, Purpose::Node)).await? {
+                continue;
+            }
+            if self.core.counters.merges_given_up.get() > given_up {
+                // What they were promised is free again.
                 continue;
             }
             if need.class == Class::Freeing {
