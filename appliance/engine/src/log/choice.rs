@@ -5,7 +5,9 @@
 //! item then costs a fold nine written at most. Until then log trees may not become too many for readers,
 //! so neighbours merge, and an item is written again by each merge it goes through.
 //!
-//! To keep these few, a merge always takes the youngest tree and all up to some older one, and which one
+//! Where the fs tree is so small that the fold writes no more than the merge, it folds.
+//!
+//! To keep merges few, a merge always takes the youngest tree and all up to some older one, and which one
 //! that is decides where the row of sizes is least steep: the tree that is smallest beside all younger
 //! ones together. That keeps the row steep. With at most k trees in it, an item goes through about
 //! (k! n)^(1/k) merges while n memtables come, ten with k = 4 and a thousand memtables; always merging the cheapest
@@ -56,8 +58,13 @@ pub fn choose(trees: &[TreeSize], fs_nodes: u64, may_merge: MayMerge) -> Option<
     if has_share && oldest.nodes >= younger {
         return Some(Begin::Fold);
     }
+    let merge = merge_of(trees);
+    let cost = |range: &Range<usize>| trees[range.clone()].iter().map(|tree| tree.nodes).sum();
+    if !oldest.busy && merge.as_ref().is_some_and(|range| oldest.nodes + fs_nodes <= cost(range)) {
+        return Some(Begin::Fold);
+    }
     match may_merge {
-        MayMerge::Now => merge_of(trees).map(Begin::Merge),
+        MayMerge::Now => merge.map(Begin::Merge),
         MayMerge::Later => None,
         MayMerge::No => (!oldest.busy).then_some(Begin::Fold),
     }
@@ -118,9 +125,16 @@ mod tests {
 
     #[test]
     fn a_small_oldest_takes_the_younger_ones_in_before_it_folds() {
-        assert_eq!(now(&[1, 1, 1, 1, 1], 0), Some(Begin::Merge(0..5)));
+        assert_eq!(now(&[1, 1, 1, 1, 1], 5), Some(Begin::Merge(0..5)));
         assert_eq!(now(&[5, 1, 1, 1, 1], 40), Some(Begin::Fold));
         assert_eq!(now(&[5, 1, 1, 1, 1], 41), Some(Begin::Merge(1..5)));
+    }
+
+    #[test]
+    fn where_the_fs_tree_is_so_small_that_a_fold_costs_no_more_than_a_merge_it_folds() {
+        assert_eq!(now(&[1, 1, 1, 1, 1], 0), Some(Begin::Fold));
+        assert_eq!(now(&[1, 1, 1, 1, 1], 4), Some(Begin::Fold));
+        assert_eq!(now(&[9, 70, 30, 20, 10], 30), Some(Begin::Fold));
     }
 
     #[test]

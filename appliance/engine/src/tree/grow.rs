@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn portions_of_any_length_give_the_tree_that_packing_all_at_once_gives() {
         let arena = Arena::heap();
-        let count = 120_000;
+        let count = 200_000;
         let (mut all, mut built) = (places(4 << 10), Vec::new());
         let whole =
             pack_tree(&arena, TabletId(1), 3, &mut items(count), &mut all, &mut built);
