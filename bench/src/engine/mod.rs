@@ -11,8 +11,8 @@ mod session;
 
 use crate::size;
 use anyhow::{Context, Result, anyhow, ensure};
-use cairn_base::{Arena, BLOCK_BYTES};
 use cairn_base::dma_buf::HugePages;
+use cairn_base::{Arena, BLOCK_BYTES};
 use cairn_daemon::{Claim, FormatRequest, Mode, Place};
 use cairn_engine::counters::CounterValues;
 use clap::Args;
@@ -191,8 +191,11 @@ fn written_by_kind(measure: &Measure) -> serde_json::Value {
     json!({
         "log_bytes": of("log_bytes"),
         "log_tree_bytes": bytes("log_tree_blocks_written"),
+        "merge_bytes": bytes("merge_blocks_written"),
         "fold_bytes": bytes("fold_blocks_written"),
         "log_trees": of("log_trees_written"),
+        "merge_steps": of("merge_steps"),
+        "merges": of("merges_finished"),
         "fold_steps": of("fold_steps"),
         "folds": of("folds_finished"),
     })

@@ -77,8 +77,10 @@ impl<D: Doors> Shard<D> {
         }
         coalesce(&mut takes);
         coalesce(&mut frees);
-        let admission =
-            self.log.admit(4096 + RUN_EDIT_BYTES * (takes.len() + frees.len()), LogClass::Root).await?;
+        let admission = self
+            .log
+            .admit(4096 + RUN_EDIT_BYTES * (takes.len() + frees.len()), LogClass::Root)
+            .await?;
         let change = RootChange { takes, frees };
         self.change_root(&tablet, change, |root| {
             root.fs = step.fs;

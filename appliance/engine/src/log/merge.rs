@@ -123,7 +123,11 @@ impl Merges {
     /// Filters that are being made.
     pub fn filter_bytes(&self) -> usize {
         let waiting = self.waiting.borrow();
-        waiting.iter().filter_map(|merge| merge.filter.as_ref()).map(|filter| filter.buf.len()).sum()
+        waiting
+            .iter()
+            .filter_map(|merge| merge.filter.as_ref())
+            .map(|filter| filter.buf.len())
+            .sum()
     }
 
     pub fn is_refused(&self) -> bool {
@@ -242,7 +246,9 @@ impl<D: Doors> Shard<D> {
         // As a log tree, and twice more for its fold: what a tablet keeps for each of its nodes.
         let more = 3 * MERGE_NODES_SPARE * NODE_UNIT + filter_more;
         let kept = crate::txn::node_blocks_kept(tablet);
-        let Some(promise) = tablet.space.promise(Purpose::Node, more, kept) else { return Ok(None) };
+        let Some(promise) = tablet.space.promise(Purpose::Node, more, kept) else {
+            return Ok(None);
+        };
         let want = (nodes + MERGE_NODES_SPARE) * NODE_UNIT + filter.unwrap_or(0);
         let reservation = loop {
             self.mature(tablet);
@@ -288,11 +294,7 @@ impl<D: Doors> Shard<D> {
         Ok(is_done)
     }
 
-    async fn merge_some(
-        &self,
-        tablet: &Rc<Tablet>,
-        merge: &mut Merge,
-    ) -> Result<Stepped, FsError> {
+    async fn merge_some(&self, tablet: &Rc<Tablet>, merge: &mut Merge) -> Result<Stepped, FsError> {
         let Merge { inputs, growing, filter, places, read, .. } = merge;
         let each = |key: &Key| {
             if let (Some(filter), Some(hash)) = (filter.as_mut(), filter_hash(key)) {
@@ -330,8 +332,7 @@ impl<D: Doors> Shard<D> {
         };
         self.flush(tree.root.block_no().device()).await?;
         let seq = merge.trees.iter().map(|entry| entry.frozen_seq.get()).max().unwrap_or(0);
-        let entry =
-            LogTreeEntry { tree, filter, frozen_seq: seq.into(), ..LogTreeEntry::EMPTY };
+        let entry = LogTreeEntry { tree, filter, frozen_seq: seq.into(), ..LogTreeEntry::EMPTY };
         Ok(Stepped::All(LogTree { entry, filter: RefCell::new(held) }))
     }
 

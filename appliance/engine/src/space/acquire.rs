@@ -112,7 +112,11 @@ impl<D: Doors> Shard<D> {
         Ok(tablet)
     }
 
-    pub(crate) async fn load_runs(&self, tablet: &Rc<Tablet>, purpose: Purpose) -> Result<(), FsError> {
+    pub(crate) async fn load_runs(
+        &self,
+        tablet: &Rc<Tablet>,
+        purpose: Purpose,
+    ) -> Result<(), FsError> {
         self.read_with(|view| {
             let Some(from) = tablet.space.unloaded_from(purpose) else { return Ok(()) };
             let prefix = Key::of_purpose(purpose);

@@ -140,8 +140,7 @@ mod tests {
         let arena = Arena::heap();
         let count = 200_000;
         let (mut all, mut built) = (places(4 << 10), Vec::new());
-        let whole =
-            pack_tree(&arena, TabletId(1), 3, &mut items(count), &mut all, &mut built);
+        let whole = pack_tree(&arena, TabletId(1), 3, &mut items(count), &mut all, &mut built);
         for portion in [1000, 7777, 50_000] {
             let mut places = places(4 << 10);
             let built = Vec::new();
@@ -157,7 +156,10 @@ mod tests {
                 }
             }
             let tree = growing.finish(&mut packing).expect("there are places");
-            assert_eq!((tree.items, tree.nodes, tree.level), (whole.items, whole.nodes, whole.level));
+            assert_eq!(
+                (tree.items, tree.nodes, tree.level),
+                (whole.items, whole.nodes, whole.level)
+            );
             assert_eq!(tree.level, 2);
             let root = packing.built.last().expect("a root");
             assert_eq!(root.block, tree.root.block_no());
