@@ -5,7 +5,7 @@
 
 use crate::block::{Absent, FilterBuf, Nodes};
 use crate::data::Overlays;
-use crate::log::merge::Merges;
+use crate::log::merges::Merges;
 use crate::log::{Entry, Memtable, MemtableBytes, Ticket};
 use crate::space::{Reads, Space};
 use crate::tree::{self, Hit};

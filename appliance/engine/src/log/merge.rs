@@ -17,7 +17,7 @@
 //! may merge again when that fold has ended. Nothing of it was named, so a crash has the same effect
 //! (docs/decisions/0013-merges-begin-again.md).
 //!
-//! Not here: when and what to merge (`pace.rs`, `choice.rs`).
+//! Not here: when and what to merge (`pace.rs`, `choice.rs`), and what waits between steps (`merges.rs`).
 
 use crate::block::FilterBuf;
 use crate::error::FsError;
@@ -27,56 +27,21 @@ use crate::limits::{
 use crate::log::LogClass;
 use crate::log::fold::coalesce;
 use crate::log::freeze::RootChange;
+use crate::log::merges::{GrowingFilter, Merge, MergeId};
 use crate::shard::Shard;
 use crate::space::{Promise, Reservation, RunSet};
 use crate::tablet::{LogTree, Tablet, filter_hash};
 use crate::tree::{Growing, Inputs, NodePlaces, OutOfPlaces, Packing, write_nodes};
 use cairn_base::door::{Disk, Doors, Durability};
-use cairn_base::{BLOCK_BYTES, DmaBuf, DmaSlice, Run};
+use cairn_base::{BLOCK_BYTES, DmaSlice, Run};
 use cairn_format::TabletId;
 use cairn_format::filter::{FilterBuilder, FilterRef, filter_blocks};
 use cairn_format::key::{Key, Purpose};
-use cairn_format::node::{NODE_BLOCKS, NodeRef};
+use cairn_format::node::NODE_BLOCKS;
 use cairn_format::tablet_root::{LogTreeEntry, TreeRef};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MergeId(u64);
-
-/// One merge between two of its steps.
-pub struct Merge {
-    id: MergeId,
-    /// Oldest first.
-    trees: Vec<LogTreeEntry>,
-    inputs: Inputs,
-    growing: Growing,
-    filter: Option<GrowingFilter>,
-    places: NodePlaces,
-    /// Nodes of the trees that were read.
-    read: RunSet,
-    /// What `places` divides.
-    _reservation: Reservation,
-    /// For what the new tree may take more than the old ones.
-    _promise: Promise,
-}
-
-/// A filter that is made for so many keys and holds some of them.
-struct GrowingFilter {
-    buf: DmaBuf,
-    run: Run,
-    keys: u32,
-    keys_max: u64,
-}
-
-impl GrowingFilter {
-    fn add(&mut self, hash: u64) {
-        let mut builder = FilterBuilder::resume(&mut self.buf, self.keys_max, self.keys);
-        builder.add(hash);
-        self.keys += 1;
-    }
-}
 
 /// What a step came to.
 enum Stepped {
@@ -84,104 +49,6 @@ enum Stepped {
     All(LogTree),
     /// It cannot be brought to an end.
     GivenUp,
-}
-
-/// The merges of a tablet that are under way.
-#[derive(Default)]
-pub struct Merges {
-    /// Those of older trees first.
-    waiting: RefCell<Vec<Merge>>,
-    /// Whether one is in a step, and is still wanted.
-    in_step: Cell<Option<bool>>,
-    begun: Cell<u64>,
-    /// None may begin until a fold has ended.
-    refused: Cell<bool>,
-    turn: Cell<usize>,
-}
-
-impl Merges {
-    /// Between two steps: those of older trees first.
-    pub fn ids(&self) -> impl DoubleEndedIterator<Item = MergeId> {
-        let ids: Vec<MergeId> = self.waiting.borrow().iter().map(|merge| merge.id).collect();
-        ids.into_iter()
-    }
-
-    pub fn len(&self) -> usize {
-        self.waiting.borrow().len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Is the log tree with this root one of those that merge?
-    pub fn has(&self, root: &NodeRef) -> bool {
-        let waiting = self.waiting.borrow();
-        waiting.iter().flat_map(|merge| &merge.trees).any(|entry| entry.tree.root == *root)
-    }
-
-    /// Filters that are being made.
-    pub fn filter_bytes(&self) -> usize {
-        let waiting = self.waiting.borrow();
-        waiting
-            .iter()
-            .filter_map(|merge| merge.filter.as_ref())
-            .map(|filter| filter.buf.len())
-            .sum()
-    }
-
-    pub fn is_refused(&self) -> bool {
-        self.refused.get()
-    }
-
-    /// A fold has ended: there may be space again.
-    pub fn allow(&self) {
-        self.refused.set(false);
-    }
-
-    /// Steps of this tablet take turns: whose it is, of `count`.
-    pub fn turn(&self, count: usize) -> usize {
-        self.turn.get() % count.max(1)
-    }
-
-    pub fn next_turn(&self) {
-        self.turn.set(self.turn.get().wrapping_add(1));
-    }
-
-    /// Drops them all, with the blocks they hold; what is in a step follows at its end. Gives how
-    /// many there were.
-    pub fn give_up(&self) -> u64 {
-        let waiting = self.waiting.take();
-        let mut count = waiting.len() as u64;
-        drop(waiting);
-        if self.in_step.get() == Some(true) {
-            self.in_step.set(Some(false));
-            count += 1;
-        }
-        if count > 0 {
-            self.refused.set(true);
-        }
-        count
-    }
-
-    /// Was one given up that is still in a step, with its blocks?
-    pub fn is_letting_go(&self) -> bool {
-        self.in_step.get() == Some(false)
-    }
-
-    fn take(&self, id: MergeId) -> Option<Merge> {
-        let mut waiting = self.waiting.borrow_mut();
-        let at = waiting.iter().position(|merge| merge.id == id)?;
-        self.in_step.set(Some(true));
-        Some(waiting.remove(at))
-    }
-
-    fn put_back(&self, merge: Merge) {
-        let mut waiting = self.waiting.borrow_mut();
-        let at = waiting.iter().position(|other| other.id.0 > merge.id.0);
-        let at = at.unwrap_or(waiting.len());
-        waiting.insert(at, merge);
-    }
 }
 
 impl<D: Doors> Shard<D> {
@@ -203,7 +70,7 @@ impl<D: Doors> Shard<D> {
         let Some((reservation, promise, filter_run, mut places)) =
             self.room_for_merge(&tablet, &trees).await?
         else {
-            tablet.merges.refused.set(true);
+            tablet.merges.refuse();
             self.pace.wake_all();
             return Ok(());
         };
@@ -215,10 +82,8 @@ impl<D: Doors> Shard<D> {
             keys_max,
         });
         let inputs = Inputs::begin(&*self.disk, trees.iter().map(|entry| &entry.tree)).await?;
-        let begun = tablet.merges.begun.get() + 1;
-        tablet.merges.begun.set(begun);
         tablet.merges.put_back(Merge {
-            id: MergeId(begun),
+            id: tablet.merges.next_id(),
             trees,
             inputs,
             growing: Growing::default(),
@@ -274,14 +139,14 @@ impl<D: Doors> Shard<D> {
         let _turn = tablet.remaking.acquire(1).await;
         let Some(mut merge) = tablet.merges.take(merge) else { return Ok(false) };
         let stepped = self.merge_some(&tablet, &mut merge).await;
-        let is_wanted = tablet.merges.in_step.take() == Some(true);
+        let is_wanted = tablet.merges.end_step();
         self.core.counters.merge_steps.add(1);
         let mut is_done = false;
         match stepped? {
             _ if !is_wanted => {}
             Stepped::GivenUp => {
                 self.core.counters.merges_given_up.add(1);
-                tablet.merges.refused.set(true);
+                tablet.merges.refuse();
             }
             Stepped::Some => tablet.merges.put_back(merge),
             Stepped::All(tree) => {

@@ -6,6 +6,7 @@ pub mod fold;
 pub mod freeze;
 mod memtable;
 pub mod merge;
+pub mod merges;
 pub mod pace;
 pub mod recover;
 mod relog;

@@ -15,7 +15,7 @@ use crate::limits::{
     RELOG_BYTES_MAX, STEP_RECORDS_MAX,
 };
 use crate::log::choice::{Begin, MayMerge, TreeSize, choose};
-use crate::log::merge::MergeId;
+use crate::log::merges::MergeId;
 use crate::shard::Shard;
 use crate::tablet::{Paying, Tablet};
 use cairn_base::door::Doors;
