@@ -268,7 +268,7 @@ mod tests {
         assert_eq!(value("stall_worst_ns"), (7, vec![7, 5]));
         assert_eq!(value("nfs_read_ns"), (30, vec![10, 20]));
         let logs = counters(&shards, "log_");
-        assert!(logs.iter().all(|counter| counter.name.starts_with("log_")) && logs.len() == 7);
+        assert!(logs.iter().all(|counter| counter.name.starts_with("log_")) && logs.len() == 8);
         assert!(counters(&shards, "no such").is_empty());
     }
 }

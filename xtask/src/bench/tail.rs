@@ -25,13 +25,16 @@ pub struct Options {
     /// How often each of the two is measured
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     rounds: u16,
-    /// How long one measurement takes
+    /// How long the busy one is measured
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=600))]
     seconds: u16,
     /// Memtables of the busy daemon
     #[arg(long, default_value = "4M", value_name = "SIZE")]
     memtable: String,
-    /// Memtables of the quiet one: more than comes in that time
+    /// Creates that the quiet one is measured with: no more than its write log holds
+    #[arg(long, default_value_t = 24_000, value_parser = clap::value_parser!(u32).range(1000..))]
+    files_quiet: u32,
+    /// Memtables of the quiet one: more than these bring
     #[arg(long, default_value = "4G", value_name = "SIZE")]
     memtable_quiet: String,
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -105,7 +108,6 @@ pub fn run_tail(root: &Path, options: &Options) -> Result<ExitCode> {
         .context("cannot make a folder for the servers")?;
     let load = [
         ("--workload", "create".to_owned()),
-        ("--files", FILES.to_owned()),
         ("--seconds", options.seconds.to_string()),
         ("--connections", options.connections.to_string()),
         ("--depth", options.depth.to_string()),
@@ -122,9 +124,13 @@ pub fn run_tail(root: &Path, options: &Options) -> Result<ExitCode> {
     };
     let mut rounds = Vec::new();
     for nth in 1..=options.rounds {
-        let half = |memtable: &str| measure(&cairn, options, memtable, &generator, &stop);
-        let quiet = half(&options.memtable_quiet)?;
-        let busy = half(&options.memtable)?;
+        let half = |memtable: &str, files: &str| {
+            let mut generator = generator.clone();
+            generator.arguments.extend(["--files".to_owned(), files.to_owned()]);
+            measure(&cairn, options, memtable, &generator, &stop)
+        };
+        let quiet = half(&options.memtable_quiet, &options.files_quiet.to_string())?;
+        let busy = half(&options.memtable, FILES)?;
         let round = Round { quiet, busy };
         if options.json {
             println!("{}", as_json(&round, nth));
@@ -230,7 +236,7 @@ fn report(options: &Options, rounds: &[Round]) -> Result<ExitCode> {
     }
     ensure!(
         is_quiet,
-        "the quiet daemon froze memtables: a larger --memtable-quiet or fewer --seconds"
+        "the quiet daemon froze memtables: a larger --memtable-quiet or smaller --files-quiet"
     );
     ensure!(
         is_busy,
