@@ -18,6 +18,7 @@ mod process;
 mod server;
 mod stop;
 mod table;
+mod tail;
 
 use crate::run;
 use anyhow::{Context, Result, ensure};
@@ -32,6 +33,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use stop::{Stop, now};
 use table::{Row, Runs};
+pub use tail::{Options as TailOptions, run_tail};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Peer {
@@ -76,7 +78,7 @@ const RUN_MAX: Duration = Duration::from_secs(600);
 const QUICK_ARGUMENTS: &[&str] = &["--seconds", "0.6", "--size", "256M", "--files", "4000"];
 
 pub fn run_nfs(root: &Path, options: &Options) -> Result<ExitCode> {
-    let target = build(root, options)?;
+    let target = build(root, options.cairn.as_deref())?;
     let cairn = match &options.cairn {
         Some(given) => given.canonicalize().with_context(|| format!("no {}", given.display()))?,
         None => target.join("release/cairn"),
@@ -101,18 +103,20 @@ pub fn run_nfs(root: &Path, options: &Options) -> Result<ExitCode> {
         Some(Peer::Ganesha) => Some(Ganesha::start(folder.path(), &stop)?),
         None => None,
     };
-    let cairn = Cairn::start(&cairn, folder.path(), options.shards, &stop)?;
+    let shards = options.shards.map(|shards| shards.to_string());
+    let more: Vec<&str> = shards.iter().flat_map(|shards| ["--shards", shards]).collect();
+    let cairn = Cairn::start(&cairn, folder.path(), &more, &stop)?;
     let runs = take_turns(options, &generator, &cairn, peer.as_ref(), &stop)?;
     drop((cairn, peer));
     report(options, &runs, &out)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The build's folder, with what is needed in it.
-fn build(root: &Path, options: &Options) -> Result<PathBuf> {
+/// The build's folder, with what is needed in it; cairn itself unless one is given.
+fn build(root: &Path, given: Option<&Path>) -> Result<PathBuf> {
     let mut command = run::cargo(root);
     command.args(["build", "--release", "--package", "cairn-bench"]);
-    if options.cairn.is_none() {
+    if given.is_none() {
         command.args(["--package", "cairn"]);
     }
     ensure!(run::succeeds(&mut command)?, "what is to be measured does not build");

@@ -69,6 +69,8 @@ enum Verb {
 enum Subject {
     /// Over NFS version 3, in interleaved runs; prints medians, spreads and ratios, draws plots
     Nfs(bench::Options),
+    /// What durable creates wait at worst while log trees are merged and folded, and while none are
+    Tail(bench::TailOptions),
 }
 
 fn main() -> ExitCode {
@@ -86,6 +88,7 @@ fn run_verb(verb: Verb) -> Result<ExitCode> {
         Verb::Tidy => tidy::run(&root),
         Verb::Sim { sim_args } => sim::run(&root, &sim_args),
         Verb::Bench { subject: Subject::Nfs(options) } => bench::run_nfs(&root, &options),
+        Verb::Bench { subject: Subject::Tail(options) } => bench::run_tail(&root, &options),
         Verb::Guest(options) => Ok(guest::run(&root, &options)),
         Verb::FormatDoc { check: true } => format_doc::run_check(&root),
         Verb::FormatDoc { check: false } => format_doc::run_write(&root),

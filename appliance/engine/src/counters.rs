@@ -33,6 +33,11 @@ macro_rules! counters {
             pub fn add(&mut self, other: &CounterValues) {
                 $(self.$name += other.$name;)*
             }
+
+            /// What was counted after `before`, which is an earlier reading of the same.
+            pub fn since(&self, before: &CounterValues) -> CounterValues {
+                CounterValues { $($name: self.$name - before.$name,)* }
+            }
         }
     };
 }
@@ -48,14 +53,26 @@ counters! {
     log_bytes,
     /// Log trees written.
     log_trees_written,
+    /// Blocks written as log trees.
+    log_tree_blocks_written,
     /// Memtables copied to the log's head.
     relogs,
+    /// Merge steps.
+    merge_steps,
+    /// Merges of log trees that replaced them.
+    merges_finished,
+    /// Merges that were given up: for space, or because their blocks lay in too many pieces.
+    merges_given_up,
+    /// Blocks written by merges.
+    merge_blocks_written,
     /// Fold steps.
     fold_steps,
     /// Log trees folded to their end.
     folds_finished,
     /// Folds found half done at open and taken up again.
     folds_resumed,
+    /// Blocks of the fs tree written by folds.
+    fold_blocks_written,
     /// Times the log's tail moved up.
     trims,
     /// Operations over tablets of several shards that committed, counted at the coordinator.

@@ -4,7 +4,7 @@
 //! (`op/`) gathers what it must read, applies all its checks and changes in one synchronous stretch
 //! (`txn/view.rs`), and settles: waits until the write log (`log/write_log.rs`) has it on stable
 //! media. Changes go to a tablet's memtable; `log/freeze.rs` writes frozen memtables as log trees and
-//! `log/merge.rs` folds them into the fs tree. `open.rs` goes the other way after a crash.
+//! `log/fold.rs` folds them into the fs tree. `open.rs` goes the other way after a crash.
 //!
 //! Nothing here knows that NVMe, sockets or NFS exist, and nothing here is shared between threads:
 //! another shard's state is reached by mail (`peer.rs`).

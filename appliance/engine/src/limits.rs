@@ -5,13 +5,39 @@
 /// nodes can never splinter into pieces too small for one.
 pub const NODE_UNIT: u64 = cairn_format::node::NODE_BLOCKS;
 
-/// A tablet with more log trees than this folds its oldest one.
+/// A tablet with more log trees than this merges some, or folds its oldest one.
 pub const LOG_TREES_FOLD: usize = 4;
-/// A tablet with this many log trees takes no more freezes before a fold has ended; the format has
-/// room for 12.
+/// A tablet with this many log trees takes no more freezes before a merge or fold has ended; the format
+/// has room for 12.
 pub const LOG_TREES_STOP: usize = 10;
 
-/// Most leaves of the fs tree that one fold step may rewrite. With the path above them a step writes at
+/// A fold pays when the log tree is this part of the fs tree.
+pub const FOLD_SHARE: u64 = 8;
+/// A log tree of so many nodes with that share folds at once.
+pub const FOLD_NODES_EAGER: u64 = 64;
+
+/// Merges of one tablet that may be under way at once: a long one of old trees, and one of those that
+/// come meanwhile.
+pub const MERGES_TABLET_MAX: usize = 2;
+/// Merges of one shard. Each holds a path of nodes for each of its trees.
+pub const MERGES_MAX: usize = 4;
+/// Trees that must be there for a merge beside another, or beside a fold.
+pub const MERGE_BESIDE_MIN: usize = 3;
+/// How many nodes the tree of a merge may have more than those it is made of: each level may end with a
+/// thin node, and one more level may be needed.
+pub const MERGE_NODES_SPARE: u64 = 8;
+/// Pieces that the old blocks of a merge, and its new ones, may lie in: both lists go into one record
+/// (`RECORD_BYTES_MAX`), and as free runs into the memtable.
+pub const MERGE_RUNS_MAX: usize = 1024;
+pub const MERGE_RUNS_MIN: usize = 32;
+/// Bytes of a record for each run that it takes or frees, at most.
+pub const RUN_EDIT_BYTES: usize = 160;
+/// A tablet whose filters are more than this part of the shard's budget for them merges no more: it folds.
+pub const MERGE_FILTERS_PART: usize = 4;
+
+const _: () = assert!(2 * MERGE_RUNS_MAX * RUN_EDIT_BYTES + 4096 <= RECORD_BYTES_MAX);
+
+/// Most leaves of the fs tree that one fold step may rewrite, or a merge step write. With the path above them a step writes at
 /// most `FOLD_STEP_NODES` nodes; the reserve of each tablet holds that many.
 pub const FOLD_STEP_LEAVES: usize = 16;
 pub const FOLD_STEP_NODES: u64 = 64;
@@ -22,9 +48,8 @@ pub const FREEING_NODES: u64 = 32;
 pub const ZONES_KEPT_PART: u64 = 32;
 pub const ZONES_KEPT_BLOCKS_MAX: u64 = 4 << 20;
 
-/// Records that are logged between two steps of one fold. A step rewrites at least a leaf's worth of
-/// items, which is several times as many, so folding keeps up.
-pub const FOLD_STEP_RECORDS: u64 = 16;
+/// Records that are logged between two steps of folds and merges, at most (`log/pace.rs`).
+pub const STEP_RECORDS_MAX: u64 = 16;
 
 /// Bytes of items that one node is sure to take: 16 KiB less the header and one largest item.
 pub const NODE_FILL_MIN: usize = 11_000;

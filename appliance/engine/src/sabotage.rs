@@ -27,6 +27,8 @@ pub enum Sabotage {
     TruncateKeepsExtents,
     /// The fold drops the last item of a step.
     FoldDropsItem,
+    /// A merge leaves deletion marks out, as if nothing older were left to hide.
+    MergeDropsDeletion,
     /// An open numbers its epoch without writing that to the pool first.
     EpochNotClaimed,
     /// A device grows in the superblock without the mark that says the new blocks are nobody's yet.
@@ -45,6 +47,7 @@ impl Sabotage {
         ("pending-ignored", Sabotage::PendingIgnored),
         ("truncate-keeps-extents", Sabotage::TruncateKeepsExtents),
         ("fold-drops-item", Sabotage::FoldDropsItem),
+        ("merge-drops-deletion", Sabotage::MergeDropsDeletion),
         ("reuse-run-early", Sabotage::RunReusedEarly),
         ("epoch-not-claimed", Sabotage::EpochNotClaimed),
     ];

@@ -138,7 +138,7 @@ impl Core {
 
     /// Drops filters of other tablets than `kept`, beginning behind it, until no more than `most` bytes
     /// are left. Whoever still wants one reads it again.
-    fn thin_out_filters(&self, kept: TabletId, most: usize) {
+    pub(crate) fn thin_out_filters(&self, kept: TabletId, most: usize) {
         let mut bytes = self.filter_bytes();
         let (before, behind) = (..kept, (Bound::Excluded(kept), Bound::Unbounded));
         for (_, tablet) in self.tablets.range(behind).chain(self.tablets.range(before)) {
@@ -165,10 +165,10 @@ pub struct Shard<D: Doors> {
     pub(crate) pace: WaitList,
     /// What the largest waiting operation needs beside what the memtables hold.
     pub(crate) memory_wanted: Cell<usize>,
-    /// How many records had been logged when the last fold step ended.
-    pub(crate) fold_paced_at: Cell<u64>,
-    /// A fold goes on when more records have come.
-    pub(crate) fold_waits: Cell<bool>,
+    /// How many records had been logged when the last step of a fold or merge ended.
+    pub(crate) stepped_at: Cell<u64>,
+    /// The next step waits until so many more have come.
+    pub(crate) step_waits: Cell<Option<u64>>,
     pub(crate) zone_turn: Semaphore,
     pub(crate) across_counter: Cell<u64>,
     /// The pool's one rename lock; used on the shard of tablet 1.
@@ -218,8 +218,8 @@ impl<D: Doors> Shard<D> {
             config,
             pace: WaitList::new(),
             memory_wanted: Cell::new(0),
-            fold_paced_at: Cell::new(0),
-            fold_waits: Cell::new(false),
+            stepped_at: Cell::new(0),
+            step_waits: Cell::new(None),
             zone_turn: Semaphore::new(1),
             across_counter: Cell::new(1),
             rename_turn: Semaphore::new(1),

@@ -5,6 +5,7 @@
 
 use crate::block::{Absent, FilterBuf, Nodes};
 use crate::data::Overlays;
+use crate::log::merges::Merges;
 use crate::log::{Entry, Memtable, MemtableBytes, Ticket};
 use crate::space::{Reads, Space};
 use crate::tree::{self, Hit};
@@ -66,8 +67,9 @@ pub struct Tablet {
     pub root_record: Cell<Option<(Ticket, Box<RootBody>)>>,
     /// The generation of the newest root block that is on its device.
     pub root_block_generation: Cell<u64>,
-    /// One freeze, relog or fold step at a time.
+    /// One freeze, relog, merge or fold step at a time.
     pub remaking: Semaphore,
+    pub merges: Merges,
     pub paying: Cell<Paying>,
 }
 
@@ -112,6 +114,7 @@ impl Tablet {
             root_record: Cell::new(None),
             root_block_generation: Cell::new(body.generation.get()),
             remaking: Semaphore::new(1),
+            merges: Merges::default(),
             paying: Cell::default(),
         }
     }
@@ -148,11 +151,11 @@ impl Tablet {
         }
     }
 
-    /// Filters that are in memory.
+    /// Filters that are in memory, those being made included.
     pub fn filter_bytes(&self) -> usize {
         let root = self.root.borrow();
         let held = root.log_trees.iter().filter(|tree| tree.filter.borrow().is_some());
-        held.map(|tree| tree.entry.filter.bytes()).sum()
+        held.map(|tree| tree.entry.filter.bytes()).sum::<usize>() + self.merges.filter_bytes()
     }
 
     /// Forgets its filters; lookups read them again.

@@ -129,6 +129,11 @@ impl<'a> FilterBuilder<'a> {
         FilterBuilder { buf, keys: 0, keys_max: keys }
     }
 
+    /// Goes on with a buffer that holds `keys` of its `keys_max` keys.
+    pub fn resume(buf: &'a mut [u8], keys_max: u64, keys: u32) -> FilterBuilder<'a> {
+        FilterBuilder { buf, keys, keys_max }
+    }
+
     pub fn add(&mut self, hash: u64) {
         assert!(u64::from(self.keys) < self.keys_max, "more keys than the filter was made for");
         self.keys += 1;

@@ -102,6 +102,13 @@ impl Scenario {
             scenario.world.tablets = 2;
             scenario.world.log_blocks = 1024;
         }
+        if Prng::new(seed ^ 0x6d65_7267).percent(10) {
+            // So many log trees that they merge, and that merges and folds are under way together.
+            scenario.requests = 1200 + prng.below(800) as u32;
+            scenario.rounds = 2;
+            scenario.world.tablets = 2;
+            scenario.world.memtable_bytes = 64 << 10;
+        }
         if prng.percent(25) {
             // Freed space is soon wanted again, by somebody else.
             scenario.churn = true;

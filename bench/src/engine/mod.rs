@@ -11,12 +11,15 @@ mod session;
 
 use crate::{report, size};
 use anyhow::{Context, Result, anyhow, ensure};
-use cairn_base::Arena;
 use cairn_base::dma_buf::HugePages;
+use cairn_base::{Arena, BLOCK_BYTES};
 use cairn_daemon::{Claim, FormatRequest, Mode, Place};
+use cairn_engine::counters::CounterValues;
 use clap::Args;
 use rows::{Row, Scale};
 use serde_json::json;
+use session::Measure;
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -46,6 +49,9 @@ pub struct Options {
     /// Operations under way at once
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=48))]
     depth: u64,
+    /// Bytes of changes kept in memory before they are written as trees [default: the engine's own]
+    #[arg(long, value_parser = size::parse, value_name = "SIZE")]
+    memtable: Option<u64>,
     /// Cores that serve; the engine without a daemon has one
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1))]
     shards: u16,
@@ -92,6 +98,7 @@ fn measure(options: &Options, place: &Place) -> Result<()> {
         bytes: options.size,
         time: Duration::from_secs_f64(options.seconds),
         depth: options.depth,
+        memtable: options.memtable,
     };
     if !options.json {
         report::say(&format!(
@@ -170,7 +177,26 @@ fn as_json(row: &Row) -> serde_json::Value {
             measure.moved.bytes_written as f64 / measure.operations.max(1) as f64,
         "write_amplification": figures.write_amplification,
         "metadata_bytes_per_file": row.metadata_bytes_per_file,
+        "written": written_by_kind(measure),
         "cpu_us_per_op": figures.cpu_us_per_op,
+    })
+}
+
+/// What the engine counted of the bytes written: by whom, and in how many steps.
+fn written_by_kind(measure: &Measure) -> serde_json::Value {
+    let counted = CounterValues::NAMES.iter().zip(measure.counters.to_array());
+    let of = |name: &str| counted.clone().find(|(known, _)| **known == name).map_or(0, |(_, n)| n);
+    let bytes = |name: &str| of(name) * BLOCK_BYTES as u64;
+    json!({
+        "log_bytes": of("log_bytes"),
+        "log_tree_bytes": bytes("log_tree_blocks_written"),
+        "merge_bytes": bytes("merge_blocks_written"),
+        "fold_bytes": bytes("fold_blocks_written"),
+        "log_trees": of("log_trees_written"),
+        "merge_steps": of("merge_steps"),
+        "merges": of("merges_finished"),
+        "fold_steps": of("fold_steps"),
+        "folds": of("folds_finished"),
     })
 }
 

@@ -29,6 +29,8 @@ pub struct Scale {
     pub bytes: u64,
     pub time: Duration,
     pub depth: u64,
+    /// Other than the engine's own.
+    pub memtable: Option<u64>,
 }
 
 pub struct Row {
@@ -54,12 +56,11 @@ pub fn run(
     mut tell: impl FnMut(&Row) -> Result<()>,
 ) -> Result<()> {
     let bounds = |operations| Bounds { operations, time: scale.time };
-    let depth = scale.depth;
     let plain = |name, measure| Row { name, measure, metadata_bytes_per_file: None };
 
-    let dirs = with_pool(claim, arena, depth, async |session| make_dirs(session).await)?;
+    let dirs = with_pool(claim, arena, scale, async |session| make_dirs(session).await)?;
     let free_before = free_blocks_in_trees(claim, arena)?;
-    let created = with_pool(claim, arena, depth, async |session| {
+    let created = with_pool(claim, arena, scale, async |session| {
         create(session, &dirs, bounds(scale.files)).await
     })?;
     let files = created.operations;
@@ -67,7 +68,7 @@ pub fn run(
     let per_file = (used * BLOCK_BYTES as u64) as f64 / files.max(1) as f64;
     let metadata_bytes_per_file = Some(per_file);
 
-    let (large, mib_written) = with_pool(claim, arena, depth, async |session| {
+    let (large, mib_written) = with_pool(claim, arena, scale, async |session| {
         tell(&Row { name: "create", measure: created, metadata_bytes_per_file })?;
         tell(&plain("stat", stat(session, &dirs, files, bounds(scale.files)).await?))?;
         tell(&plain("readdir", readdir(session, &dirs, bounds(files)).await?))?;
@@ -81,14 +82,14 @@ pub fn run(
         Ok((large, mib_written))
     })?;
 
-    with_pool(claim, arena, depth, async |session| {
+    with_pool(claim, arena, scale, async |session| {
         let wanted = bounds(mib_written);
         tell(&plain("read-1m", read(session, &large, MIB, mib_written, wanted).await?))?;
         let wanted = bounds(scale.bytes / BLOCK_BYTES as u64);
         tell(&plain("read-4k", read(session, &large, 4096, mib_written, wanted).await?))
     })?;
 
-    with_pool(claim, arena, depth, async |session| {
+    with_pool(claim, arena, scale, async |session| {
         let dirs = dirs.clone();
         let unlink = move |shard: BenchShard, nth: u64| {
             let dir = dirs[(nth % DIRECTORIES) as usize];

@@ -2,12 +2,14 @@
 //! read in the next life is not in memory.
 
 use super::disk::{MeteredDisk, Moved};
+use super::rows::Scale;
 use crate::clock;
 use crate::cpu;
 use anyhow::{Context, Result, anyhow, bail};
 use cairn_base::door::Doors;
 use cairn_base::{Arena, Nanos};
 use cairn_daemon::{Claim, Offline, SystemClock, SystemEntropy};
+use cairn_engine::counters::CounterValues;
 use cairn_engine::open::read_and_divide;
 use cairn_engine::{FsError, Shard, ShardConfig, ports};
 use cairn_reactor::Handle;
@@ -54,6 +56,7 @@ pub struct Measure {
     pub elapsed: Duration,
     pub cpu: Duration,
     pub moved: Moved,
+    pub counters: CounterValues,
     pub latency_ns: Histogram<u64>,
 }
 
@@ -61,10 +64,14 @@ pub struct Measure {
 pub fn with_pool<R>(
     claim: &Claim,
     arena: &Arena,
-    depth: u64,
+    scale: &Scale,
     work: impl AsyncFnOnce(&Session) -> Result<R>,
 ) -> Result<R> {
-    with_configured(claim, arena, depth, ShardConfig::default(), work)
+    let mut config = ShardConfig::default();
+    if let Some(bytes) = scale.memtable {
+        config.memtable_bytes = bytes as usize;
+    }
+    with_configured(claim, arena, scale.depth, config, work)
 }
 
 /// A life with hardly any memtables: what the log held goes into trees. Answers how many blocks of the pool
@@ -137,6 +144,7 @@ impl Session {
             ends: began + bounds.time,
         });
         let operation = Rc::new(operation);
+        let counters_before = self.counters().await?;
         let (cpu_before, moved_before) = (cpu::used(cpu::myself())?, self.disk.moved());
         let lanes = self.handle.gate("bench");
         let mut running = Vec::new();
@@ -164,7 +172,9 @@ impl Session {
             done?;
         }
         let latency_ns = progress.latency_ns.borrow().clone();
+        let counters = self.counters().await?.since(&counters_before);
         Ok(Measure {
+            counters,
             operations: latency_ns.len(),
             payload_bytes: progress.payload.get(),
             elapsed: clock::now().duration_since(began),
@@ -172,6 +182,12 @@ impl Session {
             moved: self.disk.moved().since(moved_before),
             latency_ns,
         })
+    }
+
+    async fn counters(&self) -> Result<CounterValues> {
+        let mut sum = CounterValues::default();
+        self.shard.status().await?.iter().for_each(|shard| sum.add(&shard.counters));
+        Ok(sum)
     }
 
     /// Blocks of the pool that nobody uses.

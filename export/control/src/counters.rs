@@ -85,6 +85,7 @@ rows! {
     counted data_blocks_written "blocks" "Data blocks of 4 KiB written to a device.";
     now dirty_bytes "bytes" "Buffered file data that is not on a device yet.";
     counted filter_skips "lookups" "Lookups that a filter answered without a read.";
+    counted fold_blocks_written "blocks" "Blocks of 4 KiB of the fs tree that folds wrote.";
     counted fold_steps "steps" "Steps of folding log trees into the fs tree.";
     counted folds_finished "folds" "Log trees folded to their end.";
     counted folds_resumed "folds" "Folds found half done at the start and taken up again.";
@@ -97,11 +98,16 @@ rows! {
     now log_blocks "blocks" "Blocks of 4 KiB of the write log.";
     counted log_bytes "bytes" "Bytes of the batches written to the write log.";
     counted log_records "records" "Records in those batches; one an operation that changed something.";
-    now log_trees "trees" "Log trees that wait to be folded.";
+    now log_trees "trees" "Log trees that wait to be merged or folded.";
+    counted log_tree_blocks_written "blocks" "Blocks of 4 KiB that memtables were written to as log trees, filters included.";
     counted log_trees_written "trees" "Log trees written.";
     now log_used_blocks "blocks" "Blocks of the write log that hold what is not in trees yet.";
     now memtable_bytes "bytes" "Changes in memtables.";
     now memtable_bytes_max "bytes" "The budget of all memtables.";
+    counted merge_blocks_written "blocks" "Blocks of 4 KiB that merges of log trees wrote, filters included.";
+    counted merge_steps "steps" "Steps of merging neighbouring log trees into one.";
+    counted merges_finished "merges" "Merges that replaced the log trees they were made of.";
+    counted merges_given_up "merges" "Merges given up: others needed the space, or their blocks lay in too many pieces.";
     counted node_hits "nodes" "Metadata nodes found in the cache.";
     counted node_reads "nodes" "Metadata nodes read from a device.";
     counted open_blocks_read_in_logs "blocks" "Blocks that opening the pool read inside the log areas.";
@@ -262,7 +268,7 @@ mod tests {
         assert_eq!(value("stall_worst_ns"), (7, vec![7, 5]));
         assert_eq!(value("nfs_read_ns"), (30, vec![10, 20]));
         let logs = counters(&shards, "log_");
-        assert!(logs.iter().all(|counter| counter.name.starts_with("log_")) && logs.len() == 7);
+        assert!(logs.iter().all(|counter| counter.name.starts_with("log_")) && logs.len() == 8);
         assert!(counters(&shards, "no such").is_empty());
     }
 }

@@ -15,35 +15,43 @@ const POOL_SIZE: &str = "16G";
 pub struct Cairn {
     process: Process,
     address: String,
+    socket: String,
 }
 
 impl Cairn {
-    pub fn start(binary: &Path, folder: &Path, shards: Option<u16>, stop: &Stop) -> Result<Cairn> {
+    /// On a new pool in `folder`, with `more` arguments of `cairn up`.
+    pub fn start(binary: &Path, folder: &Path, more: &[&str], stop: &Stop) -> Result<Cairn> {
         let mut command = Command::new(binary);
         command.args(["up", "--nfs", "127.0.0.1:0", "--size", POOL_SIZE]);
         command.arg("--dir").arg(folder.join("pool"));
-        if let Some(shards) = shards {
-            command.args(["--shards", &shards.to_string()]);
-        }
+        command.args(more);
         let mut process = Process::start("cairn", &mut command, &folder.join("cairn.log"))?;
-        let mut address = None;
+        let mut ready = None;
         stop.wait_until(READY_TIME_MAX, "the start of cairn", || {
             process.ensure_alive()?;
-            address = ready_address(&process.output()?);
-            Ok(address.is_some())
+            ready = parse_ready(&process.output()?);
+            Ok(ready.is_some())
         })?;
-        Ok(Cairn { process, address: address.context("cairn is ready nowhere")? })
+        let (address, socket) = ready.context("cairn is ready nowhere")?;
+        Ok(Cairn { process, address, socket })
     }
 
     pub fn server(&self) -> Server {
         Server { url: format!("nfs://{}/", self.address), pid: self.process.pid() }
     }
+
+    /// Where it answers the command line.
+    pub fn socket(&self) -> &str {
+        &self.socket
+    }
 }
 
-/// From the line `ready nfs ADDR:PORT socket ...`.
-fn ready_address(output: &str) -> Option<String> {
+/// Address and socket, from the line `ready nfs ADDR:PORT socket PATH shards N`.
+fn parse_ready(output: &str) -> Option<(String, String)> {
     let line = output.lines().find_map(|line| line.strip_prefix("ready nfs "))?;
-    line.split(' ').next().map(str::to_owned)
+    let (address, rest) = line.split_once(" socket ")?;
+    let (socket, _) = rest.rsplit_once(" shards ")?;
+    Some((address.to_owned(), socket.to_owned()))
 }
 
 #[cfg(test)]
@@ -52,8 +60,9 @@ mod tests {
 
     #[test]
     fn the_address_is_read_once_cairn_is_ready() {
-        assert_eq!(ready_address("WARN no reserved pages\n"), None);
+        assert_eq!(parse_ready("WARN no reserved pages\n"), None);
         let ready = "WARN x\nready nfs 127.0.0.1:4711 socket a/b shards 1\n";
-        assert_eq!(ready_address(ready).as_deref(), Some("127.0.0.1:4711"));
+        let (address, socket) = parse_ready(ready).expect("it is ready");
+        assert_eq!((address.as_str(), socket.as_str()), ("127.0.0.1:4711", "a/b"));
     }
 }

@@ -15,6 +15,7 @@ pub struct Server {
 }
 
 /// The load generator and what to tell it.
+#[derive(Clone)]
 pub struct Generator {
     pub binary: PathBuf,
     pub arguments: Vec<String>,

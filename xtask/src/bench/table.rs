@@ -157,7 +157,7 @@ fn figures(rows: &[&Value]) -> Option<Figures> {
     })
 }
 
-fn median(values: &[f64]) -> Option<Median> {
+pub fn median(values: &[f64]) -> Option<Median> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let (first, last) = (sorted.first()?, sorted.last()?);

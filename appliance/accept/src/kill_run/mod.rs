@@ -70,7 +70,7 @@ pub struct Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Summary { shards, kills, acknowledged, totals, compared } = self;
-        let rows: [(&str, u64); 13] = [
+        let rows: [(&str, u64); 14] = [
             ("shards", u64::from(*shards)),
             ("kills", u64::from(*kills)),
             ("calls acknowledged", *acknowledged),
@@ -80,6 +80,7 @@ impl fmt::Display for Summary {
             ("bytes compared", compared.bytes),
             ("log trees written", totals.log_trees_written),
             ("log trees at once, most", totals.log_trees),
+            ("merges finished", totals.merges_finished),
             ("folds finished", totals.folds_finished),
             ("folds resumed", totals.folds_resumed),
             ("tablets in use", totals.tablets_in_use),

@@ -10,6 +10,7 @@ use anyhow::Result;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     pub log_trees_written: u64,
+    pub merges_finished: u64,
     pub folds_finished: u64,
     pub folds_resumed: u64,
     pub across_commits: u64,
@@ -20,6 +21,7 @@ pub struct Totals {
 impl Totals {
     pub fn add(&mut self, status: &Status) -> Result<()> {
         self.log_trees_written += status.counter("log_trees_written")?;
+        self.merges_finished += status.counter("merges_finished")?;
         self.folds_finished += status.counter("folds_finished")?;
         self.folds_resumed += status.counter("folds_resumed")?;
         self.across_commits += status.counter("across_commits")?;
@@ -32,6 +34,7 @@ impl Totals {
     pub fn missing(&self, shards: u32) -> Vec<String> {
         let demands = [
             ("log trees written", self.log_trees_written, 10),
+            ("merges finished", self.merges_finished, 3),
             ("folds finished", self.folds_finished, 3),
             ("folds resumed after a kill", self.folds_resumed, 1),
             ("tablets with inodes", self.tablets_in_use, 16),
@@ -52,7 +55,7 @@ mod tests {
     #[test]
     fn counters_add_up_and_gauges_do_not() {
         let line = "{\"tablets_in_use\":9,\"log_trees\":2,\"log_trees_written\":4,\
-                    \"folds_finished\":1,\"folds_resumed\":0,\"across_commits\":5}";
+                    \"merges_finished\":1,\"folds_finished\":1,\"folds_resumed\":0,\"across_commits\":5}";
         let status = Status::parse(line).expect("valid");
         let mut totals = Totals::default();
         totals.add(&status).expect("complete");
@@ -64,6 +67,7 @@ mod tests {
     fn one_shard_need_not_commit_across() {
         let totals = Totals {
             log_trees_written: 10,
+            merges_finished: 3,
             folds_finished: 3,
             folds_resumed: 1,
             across_commits: 0,

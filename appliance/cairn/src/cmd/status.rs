@@ -52,6 +52,7 @@ fn pool_lines(reply: &StatusReply) -> Vec<String> {
         format!("uptime {}s", reply.uptime_ns / 1_000_000_000),
         format!("tablets {} in_use {}", reply.tablets, reply.tablets_in_use),
         format!("log_trees {} written {}", reply.log_trees, reply.log_trees_written),
+        format!("merges finished {}", reply.merges_finished),
         format!("folds finished {} resumed {}", reply.folds_finished, reply.folds_resumed),
         format!("across_commits {}", reply.across_commits),
         format!(

@@ -7,7 +7,7 @@
 //! A block number is reused after its run was freed, so an entry counts only when its hash is the
 //! one the parent asks for; nothing needs to be told when blocks are freed.
 
-use cairn_base::DmaBuf;
+use cairn_base::{DmaBuf, DmaSlice};
 use cairn_format::filter::{Filter, FilterRef};
 use cairn_format::ids::TabletId;
 use cairn_format::node::{NODE_BYTES, Node, NodeRef};
@@ -29,10 +29,11 @@ impl NodeBuf {
 }
 
 /// A verified filter.
-pub struct FilterBuf(DmaBuf);
+pub struct FilterBuf(DmaSlice);
 
 impl FilterBuf {
-    pub fn verified(buf: DmaBuf) -> FilterBuf {
+    /// `buf` has passed `Filter::parse`, or was built here.
+    pub fn verified(buf: DmaSlice) -> FilterBuf {
         FilterBuf(buf)
     }
 

@@ -2,6 +2,7 @@
 
 use super::cache::{FilterBuf, NodeBuf};
 use crate::error::FsError;
+use cairn_base::DmaSlice;
 use cairn_base::door::Disk;
 use cairn_format::filter::{Filter, FilterRef};
 use cairn_format::node::{NODE_BYTES, Node, NodeRef};
@@ -20,5 +21,5 @@ pub async fn fetch_filter<K: Disk>(disk: &K, want: &FilterRef) -> Result<Rc<Filt
     let (buf, read) = disk.read(block, disk.arena().alloc(want.bytes())).await;
     read.map_err(|error| FsError::Media { block, error })?;
     Filter::parse(&buf, want).map_err(|damage| FsError::Corrupt { block, damage })?;
-    Ok(Rc::new(FilterBuf::verified(buf)))
+    Ok(Rc::new(FilterBuf::verified(DmaSlice::whole(buf))))
 }

@@ -58,6 +58,8 @@ impl<D: Doors> Shard<D> {
             }
         };
         let admission = self.log.admit(8 << 10, LogClass::Root).await?;
+        let blocks = used.iter().map(|run| run.blocks).sum();
+        self.core.counters.log_tree_blocks_written.add(blocks);
         let change = RootChange { takes: used, ..RootChange::default() };
         self.change_root(&tablet, change, |root| {
             root.log_trees.push(log_tree);

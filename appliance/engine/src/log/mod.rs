@@ -1,9 +1,12 @@
-//! From an acknowledged change to the fs tree: write log, memtable, log tree, fold.
+//! From an acknowledged change to the fs tree: write log, memtable, log tree, merge, fold.
 
 mod area;
+mod choice;
+pub mod fold;
 pub mod freeze;
 mod memtable;
 pub mod merge;
+pub mod merges;
 pub mod pace;
 pub mod recover;
 mod relog;

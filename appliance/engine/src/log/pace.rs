@@ -1,22 +1,36 @@
-//! When to freeze, relog, fold and trim.
+//! When to freeze, relog, merge, fold and trim.
 //!
 //! One task a shard does one thing at a time, the most urgent first: what the log's tail waits for,
-//! then memory, then folding. Nothing here has a clock: work follows from how full things are, so an
-//! idle shard does nothing and the simulator repeats.
+//! then memory, then the steps of merges and folds. Nothing here has a clock: work follows from how full
+//! things are, so an idle shard does nothing and the simulator repeats.
+//!
+//! Steps come in between the records of those who write, so that they do not take the device from them.
+//! A tablet that has gathered more log trees gets them sooner, in small degrees (`records_between`), so that
+//! nobody meets an edge: not when a merge begins, and not when log trees are as many as there may be and
+//! the next freeze would have to wait. A tablet's merges and its fold take turns. When it is behind, the
+//! merge of its youngest trees comes first, as that one ends soonest.
 
-use crate::limits::{FOLD_STEP_RECORDS, LOG_TREES_FOLD, RELOG_BYTES_MAX};
-use crate::log::merge::wants_fold;
+use crate::limits::{
+    LOG_TREES_FOLD, LOG_TREES_STOP, MERGE_FILTERS_PART, MERGES_MAX, MERGES_TABLET_MAX,
+    RELOG_BYTES_MAX, STEP_RECORDS_MAX,
+};
+use crate::log::choice::{Begin, MayMerge, TreeSize, choose};
+use crate::log::merges::MergeId;
 use crate::shard::Shard;
 use crate::tablet::{Paying, Tablet};
 use cairn_base::door::Doors;
 use cairn_format::TabletId;
+use smallvec::SmallVec;
+use std::ops::Range;
 use std::rc::Rc;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     Freeze(TabletId),
     Relog(TabletId),
     Fold(TabletId),
+    BeginMerge(TabletId, Range<usize>),
+    Merge(TabletId, MergeId),
     Trim,
 }
 
@@ -35,6 +49,8 @@ impl<D: Doors> Shard<D> {
                 Action::Freeze(tablet) => self.freeze(tablet).await,
                 Action::Relog(tablet) => self.relog(tablet).await,
                 Action::Fold(tablet) => self.fold_step(tablet).await.map(drop),
+                Action::BeginMerge(tablet, range) => self.begin_merge(tablet, range).await,
+                Action::Merge(tablet, merge) => self.merge_step(tablet, merge).await.map(drop),
                 Action::Trim => self.trim().await,
             };
             if let Err(error) = done {
@@ -50,14 +66,14 @@ impl<D: Doors> Shard<D> {
     /// Has what records do, one by one, come to where pacing may have to do something? All else
     /// that matters to it wakes it by itself.
     pub(crate) fn pace_is_due(&self) -> bool {
-        self.fold_waits.get() && self.records_since_fold() >= FOLD_STEP_RECORDS
+        self.step_waits.get().is_some_and(|records| self.records_since_step() >= records)
             || self.core.memtable_bytes() > self.config.memtable_bytes / 2
             || self.memory_wanted.get() > 0
             || self.log.next_position().0 - self.log.tail().0 > self.log.paced_from()
     }
 
-    fn records_since_fold(&self) -> u64 {
-        self.core.counters.log_records.get() - self.fold_paced_at.get()
+    fn records_since_step(&self) -> u64 {
+        self.core.counters.log_records.get() - self.stepped_at.get()
     }
 
     fn next_action(&self) -> Option<Action> {
@@ -91,17 +107,70 @@ impl<D: Doors> Shard<D> {
         if let Some(action) = self.core.tablets().find_map(|tablet| self.payment(tablet)) {
             return Some(action);
         }
-        let due = self.core.tablets().filter(|tablet| wants_fold(tablet));
-        let due = due.max_by_key(|tablet| tablet.root.borrow().log_trees.len());
-        let ready = due.filter(|tablet| self.fold_is_paced(tablet));
-        self.fold_waits.set(due.is_some() && ready.is_none());
-        ready.map(|tablet| Action::Fold(tablet.id))
+        self.next_step()
+    }
+
+    /// The next step of a merge or fold, of the tablet with the most log trees, once it is its time.
+    fn next_step(&self) -> Option<Action> {
+        self.step_waits.set(None);
+        let merges: usize = self.core.tablets().map(|tablet| tablet.merges.len()).sum();
+        let steps = self.core.tablets().filter_map(|tablet| {
+            let step = self.step_of(tablet, merges < MERGES_MAX)?;
+            Some((tablet.root.borrow().log_trees.len(), tablet, step))
+        });
+        let (log_trees, tablet, step) = steps.max_by_key(|(log_trees, _, _)| *log_trees)?;
+        let records = records_between(log_trees);
+        if self.records_since_step() < records {
+            self.step_waits.set(Some(records));
+            return None;
+        }
+        tablet.merges.next_turn();
+        Some(step)
+    }
+
+    /// What a tablet would do next of its own accord.
+    fn step_of(&self, tablet: &Tablet, is_free: bool) -> Option<Action> {
+        let root = tablet.root.borrow();
+        let mut is_folding = root.fold_cursor.is_some();
+        let trees: SmallVec<[TreeSize; 12]> = root
+            .log_trees
+            .iter()
+            .enumerate()
+            .map(|(index, tree)| TreeSize {
+                nodes: tree.entry.tree.nodes.get(),
+                busy: index == 0 && is_folding || tablet.merges.has(&tree.entry.tree.root),
+            })
+            .collect();
+        let filters: usize = root.log_trees.iter().map(|tree| tree.entry.filter.bytes()).sum();
+        let may_merge = if tablet.merges.is_refused()
+            || filters > self.config.filter_bytes / MERGE_FILTERS_PART
+        {
+            MayMerge::No
+        } else if is_free && tablet.merges.len() < MERGES_TABLET_MAX {
+            MayMerge::Now
+        } else {
+            MayMerge::Later
+        };
+        match choose(&trees, root.fs.nodes.get(), may_merge) {
+            Some(Begin::Merge(range)) => return Some(Action::BeginMerge(tablet.id, range)),
+            Some(Begin::Fold) => is_folding = true,
+            None => {}
+        }
+        let mut merges = tablet.merges.ids();
+        let turns = usize::from(is_folding) + tablet.merges.len();
+        let is_behind = trees.len() > LOG_TREES_FOLD + 2;
+        let turn = if is_behind { turns.checked_sub(1)? } else { tablet.merges.turn(turns) };
+        match turn.checked_sub(usize::from(is_folding)) {
+            Some(merge) => merges.nth(merge).map(|merge| Action::Merge(tablet.id, merge)),
+            None => Some(Action::Fold(tablet.id)),
+        }
     }
 
     /// The next step for somebody who waits for node space; a tablet whose last one is done is
     /// marked so.
     fn payment(&self, tablet: &Tablet) -> Option<Action> {
         if tablet.paying.get() == Paying::Memtable {
+            self.give_up_merges(tablet);
             if !tablet.active.borrow().is_empty() {
                 let action = self.freeze_or_fold(tablet.id);
                 if matches!(action, Action::Freeze(_)) {
@@ -121,16 +190,34 @@ impl<D: Doors> Shard<D> {
         None
     }
 
-    /// A fold that has begun goes on as records come in, so that it never takes the device from
-    /// those who write; when the tablet falls behind it goes on at once.
-    fn fold_is_paced(&self, tablet: &Tablet) -> bool {
-        let root = tablet.root.borrow();
-        let behind = root.log_trees.len() > LOG_TREES_FOLD + 2;
-        root.fold_cursor.is_none() || behind || self.records_since_fold() >= FOLD_STEP_RECORDS
-    }
-
     fn freeze_or_fold(&self, id: TabletId) -> Action {
-        let room = self.core.tablet(id).has_room_for_log_tree();
-        if room { Action::Freeze(id) } else { Action::Fold(id) }
+        let tablet = self.core.tablet(id);
+        if tablet.has_room_for_log_tree() {
+            return Action::Freeze(id);
+        }
+        // Where there is no room the merge of the youngest trees makes some soonest.
+        match tablet.merges.ids().next_back() {
+            Some(merge) => Action::Merge(id, merge),
+            None => self.step_of(&tablet, true).unwrap_or(Action::Fold(id)),
+        }
+    }
+}
+
+/// Records to wait for between two steps while a tablet has so many log trees: the square of what is
+/// left until freezes have to wait. A step takes in as much as many records bring, so with the most room it
+/// goes ten times as fast as they do.
+fn records_between(log_trees: usize) -> u64 {
+    let room = LOG_TREES_STOP.saturating_sub(log_trees + 1) as u64;
+    (room * room).min(STEP_RECORDS_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_come_the_sooner_the_more_log_trees_there_are() {
+        let waits: Vec<u64> = (LOG_TREES_FOLD..=LOG_TREES_STOP + 1).map(records_between).collect();
+        assert_eq!(waits, [16, 16, 9, 4, 1, 0, 0, 0]);
     }
 }

@@ -114,7 +114,11 @@ impl<D: Doors> Shard<D> {
         Ok(tablet)
     }
 
-    async fn load_runs(&self, tablet: &Rc<Tablet>, purpose: Purpose) -> Result<(), FsError> {
+    pub(crate) async fn load_runs(
+        &self,
+        tablet: &Rc<Tablet>,
+        purpose: Purpose,
+    ) -> Result<(), FsError> {
         self.read_with(|view| {
             let Some(from) = tablet.space.unloaded_from(purpose) else { return Ok(()) };
             let prefix = Key::of_purpose(purpose);
@@ -257,6 +261,10 @@ impl<D: Doors> Shard<D> {
 
     /// Gives every wholly free zone of this shard's tablets back to tablet 1.
     pub(crate) async fn return_zones(self: &Rc<Self>) -> Result<bool, FsError> {
+        // Zones are few: what merges hold may be in the way of a whole one, and can be done without.
+        for tablet in self.core.tablets() {
+            self.give_up_merges(tablet);
+        }
         if self.return_free_zones().await? {
             return Ok(true);
         }
@@ -265,7 +273,8 @@ impl<D: Doors> Shard<D> {
         let reuse = self.epoch_begun.get();
         let waits = |tablet: &Rc<Tablet>| {
             let purposes = [Purpose::Node, Purpose::Data];
-            purposes.into_iter().any(|side| tablet.space.has_waiting(side, reuse, Some(age)))
+            tablet.merges.is_letting_go()
+                || purposes.into_iter().any(|side| tablet.space.has_waiting(side, reuse, Some(age)))
         };
         for turn in 0..RETURN_TURNS {
             if !self.core.tablets().any(waits) {

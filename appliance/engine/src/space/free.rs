@@ -41,7 +41,7 @@ struct Side {
     total: u64,
     /// Runs that operations hold.
     reserved: RunSet,
-    /// The part of these that freezes and folds hold: what a tablet keeps (`txn/permit.rs`) is for
+    /// The part of these that freezes, folds and merges hold: what a tablet keeps (`txn/permit.rs`) is for
     /// them, so it is not counted a second time.
     in_steps: RunSet,
     promised: u64,
@@ -224,7 +224,7 @@ impl Space {
     /// Reserves node units for a freeze or a fold, `want` blocks of them, lowest addresses first.
     pub fn reserve_nodes(self: &Rc<Self>, want: u64) -> Reservation {
         assert!(want.is_multiple_of(NODE_UNIT), "nodes come in whole units");
-        let mut side = self.side(Purpose::Node).borrow_mut();
+        let side = self.side(Purpose::Node).borrow();
         let mut runs: Vec<Run> = Vec::new();
         let mut left = want;
         for run in side.free.iter() {
@@ -235,6 +235,28 @@ impl Space {
             runs.push(Run::new(run.start, take));
             left -= take;
         }
+        drop(side);
+        self.hold_for_steps(runs)
+    }
+
+    /// Reserves `want` blocks of node units for a merge, in the longest runs there are, if that takes no
+    /// more than `runs_max` of them.
+    pub fn reserve_longest(self: &Rc<Self>, want: u64, runs_max: usize) -> Option<Reservation> {
+        assert!(want.is_multiple_of(NODE_UNIT), "nodes come in whole units");
+        let mut left = want;
+        let mut runs = Vec::new();
+        for run in self.side(Purpose::Node).borrow().free.longest_first().take(runs_max) {
+            if left == 0 {
+                break;
+            }
+            runs.push(Run::new(run.start, run.blocks.min(left)));
+            left = left.saturating_sub(run.blocks);
+        }
+        (left == 0).then(|| self.hold_for_steps(runs))
+    }
+
+    fn hold_for_steps(self: &Rc<Self>, runs: Vec<Run>) -> Reservation {
+        let mut side = self.side(Purpose::Node).borrow_mut();
         for run in &runs {
             side.free.remove(*run);
             side.reserved.insert(*run);

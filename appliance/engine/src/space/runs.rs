@@ -15,6 +15,11 @@ impl RunSet {
         self.blocks
     }
 
+    /// How many runs there are.
+    pub fn len(&self) -> usize {
+        self.runs.len()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
@@ -31,6 +36,10 @@ impl RunSet {
 
     pub fn longest(&self) -> Option<Run> {
         self.by_blocks.last().map(|(blocks, start)| Run::new(*start, *blocks))
+    }
+
+    pub fn longest_first(&self) -> impl Iterator<Item = Run> {
+        self.by_blocks.iter().rev().map(|(blocks, start)| Run::new(*start, *blocks))
     }
 
     /// The first run that begins at or behind `block`.

@@ -1,8 +1,9 @@
 //! Walking a tree in key order: `Cursor` synchronously over cached nodes, for operations; `Stream`
-//! waiting for its own reads, for folds and checks.
+//! waiting for its own reads, for folds and merges.
 
 use crate::block::{Absent, NodeBuf, Nodes, fetch_node};
 use crate::error::FsError;
+use cairn_base::BlockNo;
 use cairn_base::door::Disk;
 use cairn_format::key::Key;
 use cairn_format::node::NodeRef;
@@ -143,21 +144,22 @@ impl Cursor {
 }
 
 /// A cursor that reads what it needs, without the cache: its walks are long and touch each node once.
-pub struct Stream<'a, K> {
-    disk: &'a K,
+/// It may rest as long as its tree is named.
+pub struct Stream {
     path: Path,
-    pub nodes_read: u64,
+    /// Nodes it has come to since somebody asked.
+    visited: Vec<BlockNo>,
 }
 
-impl<'a, K: Disk> Stream<'a, K> {
-    pub async fn seek(disk: &'a K, tree: &TreeRef, from: &Key) -> Result<Stream<'a, K>, FsError> {
-        let mut stream = Stream { disk, path: Path::new(), nodes_read: 0 };
+impl Stream {
+    pub async fn seek<K: Disk>(disk: &K, tree: &TreeRef, from: &Key) -> Result<Stream, FsError> {
+        let mut stream = Stream { path: Path::new(), visited: Vec::new() };
         if tree.is_empty() {
             return Ok(stream);
         }
         let mut at = tree.root;
         loop {
-            let held = stream.read(&at).await?;
+            let held = stream.read(disk, &at).await?;
             let node = held.node();
             if node.is_leaf() {
                 let index = node.lower_bound(from);
@@ -172,7 +174,7 @@ impl<'a, K: Disk> Stream<'a, K> {
             if let Some((_, index)) = stream.path.last_mut() {
                 *index = index.saturating_sub(1);
             }
-            stream.step().await?;
+            stream.step(disk).await?;
         }
         Ok(stream)
     }
@@ -181,10 +183,10 @@ impl<'a, K: Disk> Stream<'a, K> {
         current(&self.path)
     }
 
-    pub async fn step(&mut self) -> Result<(), FsError> {
+    pub async fn step<K: Disk>(&mut self, disk: &K) -> Result<(), FsError> {
         let mut down = climb(&mut self.path);
         while let Some(at) = down {
-            let held = self.read(&at).await?;
+            let held = self.read(disk, &at).await?;
             down = {
                 let node = held.node();
                 (!node.is_leaf()).then(|| node.child(0))
@@ -194,8 +196,13 @@ impl<'a, K: Disk> Stream<'a, K> {
         Ok(())
     }
 
-    async fn read(&mut self, at: &NodeRef) -> Result<Rc<NodeBuf>, FsError> {
-        self.nodes_read += 1;
-        fetch_node(self.disk, at).await
+    /// Where the nodes lie that it has read since the last call.
+    pub fn take_visited(&mut self) -> Vec<BlockNo> {
+        std::mem::take(&mut self.visited)
+    }
+
+    async fn read<K: Disk>(&mut self, disk: &K, at: &NodeRef) -> Result<Rc<NodeBuf>, FsError> {
+        self.visited.push(at.block_no());
+        fetch_node(disk, at).await
     }
 }

@@ -46,7 +46,7 @@ pub struct Fold<'a, K> {
     pub arena: &'a Arena,
     pub tablet: TabletId,
     pub generation: u64,
-    pub log: Stream<'a, K>,
+    pub log: Stream,
     pub places: &'a mut NodePlaces,
     pub bounds: FoldBounds,
     pub built: Vec<Built>,
@@ -272,7 +272,7 @@ impl<'a, K: Disk> Fold<'a, K> {
             if !delete {
                 out.push(item);
             }
-            self.log.step().await?;
+            self.log.step(self.disk).await?;
         }
         out.extend(old);
         if planted(Sabotage::FoldDropsItem) && out.len() > 8 {

@@ -35,11 +35,6 @@ impl NodePlaces {
         self.take(NODE_UNIT).expect("the permit covers the bound on nodes").start
     }
 
-    /// How many nodes there is place for.
-    pub fn nodes_left(&self) -> u64 {
-        self.left.iter().map(|run| run.blocks / NODE_UNIT).sum()
-    }
-
     /// `blocks` contiguous blocks, rounded up to node units, from the run at the front or a later
     /// one.
     pub fn take(&mut self, blocks: u64) -> Option<Run> {
@@ -56,6 +51,11 @@ impl NodePlaces {
             _ => self.used.push(taken),
         }
         Some(taken)
+    }
+
+    /// Nodes that there is still room for.
+    pub fn nodes_left(&self) -> u64 {
+        self.left.iter().map(|run| run.blocks / NODE_UNIT).sum()
     }
 
     pub fn used(&self) -> &[Run] {

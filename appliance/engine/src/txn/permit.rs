@@ -3,7 +3,7 @@
 //!
 //! The reserve of a tablet's node space is one fold step's nodes, and some more for operations that free
 //! space; everything else meets ENOSPC in front of it. Those that free space use up their part of it, then
-//! wait until what they did is folded, and go on. That is why deleting always works, and why merging can
+//! wait until what they did is folded, and go on. That is why deleting always works, and why folding can
 //! always go on. Beside it the pool keeps some zones for nobody who grows (`space/acquire.rs`): a fold may
 //! split more leaves than the bound says, since each item of a log tree may meet a full one.
 //!
@@ -122,7 +122,12 @@ impl<D: Doors> Shard<D> {
             if let Some(promise) = tablet.space.promise(Purpose::Node, blocks, keep) {
                 return Ok(promise);
             }
+            let given_up = self.core.counters.merges_given_up.get();
             if Box::pin(self.take_zone(id, Purpose::Node, need.class)).await? {
+                continue;
+            }
+            if self.core.counters.merges_given_up.get() > given_up {
+                // What they were promised is free again.
                 continue;
             }
             // What others do meanwhile may take what one folding has made free.

@@ -33,6 +33,26 @@ fn every_key_is_found_and_few_others() {
 }
 
 #[test]
+fn a_filter_filled_in_portions_is_the_one_that_is_filled_at_once() {
+    let keys = 5000;
+    let mut prng = Prng::new(4);
+    let hashes: Vec<u64> = (0..keys).map(|_| prng.next_u64()).collect();
+    let mut whole = vec![0; filter_blocks(keys) as usize * BLOCK_BYTES];
+    let mut builder = FilterBuilder::new(&mut whole, keys);
+    hashes.iter().for_each(|hash| builder.add(*hash));
+    let right = builder.finish(block(50));
+    let mut parts = vec![0; whole.len()];
+    for (portion, some) in hashes.chunks(700).enumerate() {
+        let before = portion as u32 * 700;
+        let mut builder = FilterBuilder::resume(&mut parts, keys, before);
+        some.iter().for_each(|hash| builder.add(*hash));
+    }
+    let at = FilterBuilder::resume(&mut parts, keys, keys as u32).finish(block(50));
+    assert_eq!(at, right);
+    assert!(parts == whole);
+}
+
+#[test]
 fn one_name_in_many_directories_and_many_names_in_one_spread_alike() {
     let keys = 20_000;
     for by_directory in [true, false] {
