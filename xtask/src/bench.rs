@@ -10,8 +10,10 @@
 //! beside it. Servers, mounts and loop devices end with the values that stand for them, so an error,
 //! Ctrl-C and the time limit of `--quick` clean up by the same way as success.
 
+mod callgrind;
 mod ganesha;
 mod image;
+mod instructions;
 mod ours;
 mod plot;
 mod process;
@@ -23,6 +25,7 @@ use crate::run;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use ganesha::Ganesha;
+pub use instructions::{Options as InstructionOptions, run_instructions};
 use ours::Cairn;
 use plot::Chart;
 use serde_json::Value;
@@ -76,7 +79,7 @@ const RUN_MAX: Duration = Duration::from_secs(600);
 const QUICK_ARGUMENTS: &[&str] = &["--seconds", "0.6", "--size", "256M", "--files", "4000"];
 
 pub fn run_nfs(root: &Path, options: &Options) -> Result<ExitCode> {
-    let target = build(root, options)?;
+    let target = build(root, options.cairn.is_none())?;
     let cairn = match &options.cairn {
         Some(given) => given.canonicalize().with_context(|| format!("no {}", given.display()))?,
         None => target.join("release/cairn"),
@@ -109,10 +112,10 @@ pub fn run_nfs(root: &Path, options: &Options) -> Result<ExitCode> {
 }
 
 /// The build's folder, with what is needed in it.
-fn build(root: &Path, options: &Options) -> Result<PathBuf> {
+fn build(root: &Path, with_cairn: bool) -> Result<PathBuf> {
     let mut command = run::cargo(root);
     command.args(["build", "--release", "--package", "cairn-bench"]);
-    if options.cairn.is_none() {
+    if with_cairn {
         command.args(["--package", "cairn"]);
     }
     ensure!(run::succeeds(&mut command)?, "what is to be measured does not build");

@@ -69,6 +69,8 @@ enum Verb {
 enum Subject {
     /// Over NFS version 3, in interleaved runs; prints medians, spreads and ratios, draws plots
     Nfs(bench::Options),
+    /// Instructions of user space for each call, counted by valgrind's callgrind
+    Instructions(bench::InstructionOptions),
 }
 
 fn main() -> ExitCode {
@@ -86,6 +88,9 @@ fn run_verb(verb: Verb) -> Result<ExitCode> {
         Verb::Tidy => tidy::run(&root),
         Verb::Sim { sim_args } => sim::run(&root, &sim_args),
         Verb::Bench { subject: Subject::Nfs(options) } => bench::run_nfs(&root, &options),
+        Verb::Bench { subject: Subject::Instructions(options) } => {
+            bench::run_instructions(&root, &options)
+        }
         Verb::Guest(options) => Ok(guest::run(&root, &options)),
         Verb::FormatDoc { check: true } => format_doc::run_check(&root),
         Verb::FormatDoc { check: false } => format_doc::run_write(&root),

@@ -41,7 +41,7 @@ impl Cairn {
 }
 
 /// From the line `ready nfs ADDR:PORT socket ...`.
-fn ready_address(output: &str) -> Option<String> {
+pub fn ready_address(output: &str) -> Option<String> {
     let line = output.lines().find_map(|line| line.strip_prefix("ready nfs "))?;
     line.split(' ').next().map(str::to_owned)
 }
