@@ -76,6 +76,8 @@ pub struct Core {
     pub dirty: Dirty,
     /// Round robin over all tablets for new directories near the root.
     pub rotor: Cell<u16>,
+    /// Of the many items that are all key.
+    pub(crate) empty_value: Rc<[u8]>,
 }
 
 impl Core {
@@ -107,6 +109,7 @@ impl Core {
             counters: Counters::default(),
             dirty: Dirty::new(config.dirty_bytes),
             rotor: Cell::new(rotor),
+            empty_value: Rc::default(),
         }
     }
 
@@ -285,7 +288,7 @@ impl<D: Doors> Shard<D> {
     }
 
     pub(crate) fn wall_us(&self) -> u64 {
-        (self.clock.wall() / 1000).max(0) as u64
+        micros(self.clock.wall())
     }
 
     /// Runs a stretch that only reads.
@@ -328,8 +331,8 @@ impl<D: Doors> Shard<D> {
         let mut reading = self.core.reads.begin();
         loop {
             let stop = {
-                let seq = self.log.seq(self.wall_us());
                 let now = self.clock.wall();
+                let seq = self.log.seq(micros(now));
                 let mut view = View::new(&self.core, &pins, seq, now);
                 view.owner = owner;
                 match body(&mut view) {
@@ -502,6 +505,11 @@ impl<D: Doors> Shard<D> {
         }
         Ok(self.core.pool.owner(ino.tablet()))
     }
+}
+
+/// Of nanoseconds since 1970, as seqs count them.
+fn micros(wall: i64) -> u64 {
+    (wall / 1000).max(0) as u64
 }
 
 /// Keeps the tablet's newest index seqs in memory: an index walk skips tablets below its cursor.
