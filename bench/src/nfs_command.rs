@@ -40,6 +40,10 @@ pub struct Options {
     /// How long each workload is measured; those with a natural end may end before
     #[arg(long, default_value_t = 3.0, value_parser = seconds)]
     seconds: f64,
+    /// End a workload after so many operations over all connections (READDIRPLUS: after so many pages),
+    /// if not before; CREATE and ingest end with --files, streams with --size
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    calls: Option<u64>,
     /// Workloads, in this order, separated by commas; all without it
     #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST")]
     workload: Vec<Workload>,
@@ -100,6 +104,7 @@ fn measure_all(options: &Options, rig: &mut Rig) -> Result<()> {
         bytes: options.size,
         files: options.files,
         time: Duration::from_secs_f64(options.seconds),
+        calls: options.calls,
         transfer: options.transfer,
     };
     let workloads = match options.workload.as_slice() {

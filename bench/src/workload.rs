@@ -59,6 +59,8 @@ pub struct Scale {
     pub bytes: u64,
     pub files: u64,
     pub time: Duration,
+    /// Over all connections; CREATE and ingest have `files` for it.
+    pub calls: Option<u64>,
     pub transfer: u64,
 }
 
@@ -73,7 +75,8 @@ impl Workload {
     }
 
     pub fn measure(self, rig: &mut Rig, scale: &Scale) -> Result<Measure> {
-        let timed = Span::time(scale.time);
+        let turns = scale.calls.map_or(Ok(u64::MAX), |calls| share(rig, calls))?;
+        let timed = Span::turns(turns).at_most(scale.time);
         match self {
             Workload::Null => rig.run(timed, small::null),
             Workload::Getattr => {
@@ -121,12 +124,12 @@ impl Workload {
             Workload::Rename => {
                 names::prepare(rig, scale)?;
                 let each = names::count(rig);
-                rig.run(Span::turns(each).at_most(scale.time), names::rename)
+                rig.run(Span { turns: each.min(turns), ..timed }, names::rename)
             }
             Workload::Unlink => {
                 names::prepare(rig, scale)?;
                 let each = names::count(rig);
-                rig.run(Span::turns(each).at_most(scale.time), names::unlink)
+                rig.run(Span { turns: each.min(turns), ..timed }, names::unlink)
             }
             Workload::Ingest => ingest::run(rig, scale),
             Workload::Verify => verify::run(rig, scale),

@@ -10,8 +10,10 @@
 //! beside it. Servers, mounts and loop devices end with the values that stand for them, so an error,
 //! Ctrl-C and the time limit of `--quick` clean up by the same way as success.
 
+mod callgrind;
 mod ganesha;
 mod image;
+mod instructions;
 mod ours;
 mod plot;
 mod process;
@@ -24,6 +26,7 @@ use crate::run;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use ganesha::Ganesha;
+pub use instructions::{Options as InstructionOptions, run_instructions};
 use ours::Cairn;
 use plot::Chart;
 use serde_json::Value;

@@ -71,6 +71,8 @@ enum Subject {
     Nfs(bench::Options),
     /// What durable creates wait at worst while log trees are merged and folded, and while none are
     Tail(bench::TailOptions),
+    /// Instructions of user space for each call, counted by valgrind's callgrind
+    Instructions(bench::InstructionOptions),
 }
 
 fn main() -> ExitCode {
@@ -89,6 +91,9 @@ fn run_verb(verb: Verb) -> Result<ExitCode> {
         Verb::Sim { sim_args } => sim::run(&root, &sim_args),
         Verb::Bench { subject: Subject::Nfs(options) } => bench::run_nfs(&root, &options),
         Verb::Bench { subject: Subject::Tail(options) } => bench::run_tail(&root, &options),
+        Verb::Bench { subject: Subject::Instructions(options) } => {
+            bench::run_instructions(&root, &options)
+        }
         Verb::Guest(options) => Ok(guest::run(&root, &options)),
         Verb::FormatDoc { check: true } => format_doc::run_check(&root),
         Verb::FormatDoc { check: false } => format_doc::run_write(&root),

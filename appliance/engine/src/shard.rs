@@ -29,7 +29,6 @@ use cairn_format::{Epoch, InodeNo, OpId, ShardId, TabletId};
 use cairn_reactor::{Gate, Handle, Semaphore, WaitList};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
 use zerocopy::IntoBytes;
@@ -67,7 +66,8 @@ impl Default for ShardConfig {
 pub struct Core {
     pub id: ShardId,
     pub pool: Pool,
-    tablets: BTreeMap<TabletId, Rc<Tablet>>,
+    /// By number, for every step of every operation; `None` is another shard's.
+    tablets: Vec<Option<Rc<Tablet>>>,
     memory: MemtableBytes,
     pub cache: Cache,
     pub(crate) data_cache: DataCache,
@@ -81,6 +81,8 @@ pub struct Core {
     pub dirty: Dirty,
     /// Round robin over all tablets for new directories near the root.
     pub rotor: Cell<u16>,
+    /// Of the many items that are all key.
+    pub(crate) empty_value: Rc<[u8]>,
 }
 
 impl Core {
@@ -92,14 +94,18 @@ impl Core {
         reads: Rc<Reads>,
         config: &ShardConfig,
     ) -> Core {
-        let tablets = tablets.into_iter().map(|tablet| (tablet.id, Rc::new(tablet))).collect();
+        let mut by_number = vec![None; usize::from(pool.tablets)];
+        for tablet in tablets {
+            let place = usize::from(tablet.id.0);
+            by_number[place] = Some(Rc::new(tablet));
+        }
         // Every epoch goes on at another tablet, or short lives would fill the first few only.
         let turn = u64::from(id.0) + pool.epoch.0.wrapping_mul(29);
         let rotor = (turn % u64::from(pool.tablets)) as u16;
         Core {
             id,
             pool,
-            tablets,
+            tablets: by_number,
             memory,
             cache: Cache::new(config.cache_bytes),
             data_cache: DataCache::new(config.data_cache_bytes),
@@ -111,20 +117,22 @@ impl Core {
             counters: Counters::default(),
             dirty: Dirty::new(config.dirty_bytes),
             rotor: Cell::new(rotor),
+            empty_value: Rc::default(),
         }
     }
 
     /// A tablet of this shard. Requests for others were routed before.
     pub fn tablet(&self, id: TabletId) -> Rc<Tablet> {
-        Rc::clone(self.tablets.get(&id).expect("requests are routed to the tablet's owner"))
+        let tablet = self.tablets.get(usize::from(id.0)).and_then(Option::as_ref);
+        Rc::clone(tablet.expect("requests are routed to the tablet's owner"))
     }
 
     pub fn owns(&self, id: TabletId) -> bool {
-        self.tablets.contains_key(&id)
+        self.tablets.get(usize::from(id.0)).is_some_and(Option::is_some)
     }
 
     pub fn tablets(&self) -> impl Iterator<Item = &Rc<Tablet>> {
-        self.tablets.values()
+        self.tablets.iter().flatten()
     }
 
     pub fn memtable_bytes(&self) -> usize {
@@ -140,8 +148,8 @@ impl Core {
     /// are left. Whoever still wants one reads it again.
     pub(crate) fn thin_out_filters(&self, kept: TabletId, most: usize) {
         let mut bytes = self.filter_bytes();
-        let (before, behind) = (..kept, (Bound::Excluded(kept), Bound::Unbounded));
-        for (_, tablet) in self.tablets.range(behind).chain(self.tablets.range(before)) {
+        let (before, behind) = self.tablets.split_at(usize::from(kept.0));
+        for tablet in behind.iter().skip(1).chain(before).flatten() {
             if bytes <= most {
                 break;
             }
@@ -202,7 +210,7 @@ impl<D: Doors> Shard<D> {
     pub(crate) fn new(parts: ShardParts<D>) -> Rc<Shard<D>> {
         let epoch = parts.core.pool.epoch.0;
         let mut config = parts.config;
-        let least = MEMTABLE_BYTES_MIN.max(parts.core.tablets.len() * MEMTABLE_TABLET_BYTES);
+        let least = MEMTABLE_BYTES_MIN.max(parts.core.tablets().count() * MEMTABLE_TABLET_BYTES);
         config.memtable_bytes = config.memtable_bytes.max(least);
         config.filter_bytes = config.filter_bytes.max(FILTER_BYTES_MIN + config.memtable_bytes / 8);
         let gate = parts.handle.gate("shard");
@@ -288,7 +296,7 @@ impl<D: Doors> Shard<D> {
     }
 
     pub(crate) fn wall_us(&self) -> u64 {
-        (self.clock.wall() / 1000).max(0) as u64
+        micros(self.clock.wall())
     }
 
     /// Runs a stretch that only reads.
@@ -331,8 +339,8 @@ impl<D: Doors> Shard<D> {
         let mut reading = self.core.reads.begin();
         loop {
             let stop = {
-                let seq = self.log.seq(self.wall_us());
                 let now = self.clock.wall();
+                let seq = self.log.seq(micros(now));
                 let mut view = View::new(&self.core, &pins, seq, now);
                 view.owner = owner;
                 match body(&mut view) {
@@ -511,6 +519,11 @@ impl<D: Doors> Shard<D> {
         }
         Ok(self.core.pool.owner(ino.tablet()))
     }
+}
+
+/// Of nanoseconds since 1970, as seqs count them.
+fn micros(wall: i64) -> u64 {
+    (wall / 1000).max(0) as u64
 }
 
 /// Keeps the tablet's newest index seqs in memory: an index walk skips tablets below its cursor.

@@ -123,13 +123,11 @@ impl Key {
         Some(key)
     }
 
-    /// All bytes as numbers of the same order; the last two overlap by one byte.
-    fn words(&self) -> [u64; 4] {
-        let word = |at: usize| {
-            let bytes = self.bytes[at..].first_chunk().expect("within a key");
-            u64::from_be_bytes(*bytes)
-        };
-        [word(0), word(8), word(16), word(KEY_BYTES_MAX - 8)]
+    /// Eight bytes as a number of the same order.
+    #[inline]
+    fn word(&self, at: usize) -> u64 {
+        let bytes = self.bytes[at..].first_chunk().expect("within a key");
+        u64::from_be_bytes(*bytes)
     }
 
     pub fn as_bytes(&self) -> &[u8] {
@@ -430,9 +428,17 @@ impl PartialOrd for Key {
 }
 
 impl Ord for Key {
+    #[inline]
     fn cmp(&self, other: &Key) -> std::cmp::Ordering {
+        // The first two words decide nearly always. The last two overlap by one byte.
+        for at in [0, 8, 16, KEY_BYTES_MAX - 8] {
+            let (word, of_other) = (self.word(at), other.word(at));
+            if word != of_other {
+                return word.cmp(&of_other);
+            }
+        }
         // Bytes behind the end are zero, so equal prefixes are decided by the length.
-        self.words().cmp(&other.words()).then(self.len.cmp(&other.len))
+        self.len.cmp(&other.len)
     }
 }
 
@@ -456,6 +462,24 @@ mod tests {
         assert!(Key::extent(a, u64::MAX) < Key::inode(b));
         assert!(Key::inode(a) < Key::lookup(a, 0));
         assert!(Key::meta_seq(Seq(1), b) < Key::meta_seq(Seq(2), a));
+    }
+
+    #[test]
+    fn keys_are_ordered_as_their_bytes_are_wherever_they_differ() {
+        let key = |bytes: &[u8]| Key::from_bytes(bytes).expect("short enough");
+        for at in 0..KEY_BYTES_MAX {
+            let mut bytes = [7; KEY_BYTES_MAX];
+            for (low, high) in [(0, 1), (1, 0x80), (0x7f, 0xff)] {
+                bytes[at] = low;
+                let lower = key(&bytes);
+                bytes[at] = high;
+                assert!(lower < key(&bytes) && key(&bytes) > lower, "at byte {at}");
+            }
+            // A prefix comes first, also where what follows is zero.
+            bytes[at] = 0;
+            assert!(key(&bytes[..at]) < key(&bytes[..=at]), "{at} bytes");
+            assert_eq!(key(&bytes[..at]).cmp(&key(&bytes[..at])), std::cmp::Ordering::Equal);
+        }
     }
 
     #[test]

@@ -128,8 +128,8 @@ struct Entry<'a> {
 
 impl<'a> Entry<'a> {
     /// The first entry carries its key whole; seen like the others, it shares all of it.
-    fn relative_to(self, first: &[u8], index: usize) -> Entry<'a> {
-        if index == 0 { Entry { shared: first.len(), suffix: &[], ..self } } else { self }
+    fn relative_to(self, first: &[u8]) -> Entry<'a> {
+        Entry { shared: first.len(), suffix: &[], ..self }
     }
 }
 
@@ -200,9 +200,12 @@ impl<'a> Node<'a> {
     }
 
     pub fn key(&self, index: usize) -> Key {
-        let first = self.entry(0).suffix;
-        let entry = self.entry(index).relative_to(first, index);
-        Key::from_parts(&first[..entry.shared], entry.suffix).expect("parse checked the key")
+        let (_, first) = self.key_part(0);
+        if index == 0 {
+            return Key::from_bytes(first).expect("parse checked the key");
+        }
+        let (shared, suffix) = self.key_part(index);
+        Key::from_parts(&first[..shared], suffix).expect("parse checked the key")
     }
 
     pub fn value(&self, index: usize) -> &'a [u8] {
@@ -217,7 +220,7 @@ impl<'a> Node<'a> {
     /// The index of `key`, or where it would stand.
     pub fn search(&self, key: &Key) -> Result<usize, usize> {
         let target = key.as_bytes();
-        let first = self.entry(0).suffix;
+        let (_, first) = self.key_part(0);
         let common = common_len(target, first);
         if target[common..] < first[common..] {
             return Err(0);
@@ -225,10 +228,14 @@ impl<'a> Node<'a> {
         let (mut low, mut high) = (0, self.count());
         while low < high {
             let middle = low + (high - low) / 2;
-            let entry = self.entry(middle).relative_to(first, middle);
+            // The first entry carries its key whole; seen like the others, it shares all of it.
+            let (shared, suffix) = match middle {
+                0 => (first.len(), &[][..]),
+                _ => self.key_part(middle),
+            };
             // An entry that shares more with the first key than the target does stands before it,
             // one that shares less behind it.
-            let order = common.cmp(&entry.shared).then_with(|| entry.suffix.cmp(&target[common..]));
+            let order = common.cmp(&shared).then_with(|| suffix.cmp(&target[common..]));
             match order {
                 Ordering::Less => low = middle + 1,
                 Ordering::Equal => return Ok(middle),
@@ -259,11 +266,23 @@ impl<'a> Node<'a> {
     }
 
     fn entry(&self, index: usize) -> Entry<'a> {
+        let (entry, _) =
+            read_entry(&self.bytes[self.place(index)..]).expect("parse checked the entry");
+        entry
+    }
+
+    /// What of an entry's key is in the entry: how much the first key gives, and the rest.
+    fn key_part(&self, index: usize) -> (usize, &'a [u8]) {
+        let head = self.place(index);
+        let suffix = head + ENTRY_HEAD_BYTES;
+        let suffix = &self.bytes[suffix..suffix + usize::from(self.bytes[head + 1])];
+        (usize::from(self.bytes[head]), suffix)
+    }
+
+    fn place(&self, index: usize) -> usize {
         assert!(index < self.count(), "an item behind the node's last");
         let slot = HEADER_BYTES + index * SLOT_BYTES;
-        let at = usize::from(u16::from_le_bytes([self.bytes[slot], self.bytes[slot + 1]]));
-        let (entry, _) = read_entry(&self.bytes[at..]).expect("parse checked the entry");
-        entry
+        usize::from(u16::from_le_bytes([self.bytes[slot], self.bytes[slot + 1]]))
     }
 }
 
@@ -291,5 +310,15 @@ fn read_entry(bytes: &[u8]) -> Option<(Entry<'_>, &[u8])> {
 }
 
 fn common_len(a: &[u8], b: &[u8]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+    let (words_a, _) = a.as_chunks::<8>();
+    let (words_b, _) = b.as_chunks::<8>();
+    for (index, (a, b)) in words_a.iter().zip(words_b).enumerate() {
+        let difference = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
+        if difference != 0 {
+            return index * 8 + difference.trailing_zeros() as usize / 8;
+        }
+    }
+    let words = words_a.len().min(words_b.len()) * 8;
+    let (rest_a, rest_b) = (&a[words..], &b[words..]);
+    words + rest_a.iter().zip(rest_b).take_while(|(a, b)| a == b).count()
 }

@@ -135,7 +135,7 @@ impl Client {
             }
             Act::List { dir } => {
                 let entries = self.list(ino(dir)).await?;
-                let entry = |e: op::Dirent| (e.name, e.ino, e.kind);
+                let entry = |e: op::Dirent| (e.name.as_slice().into(), e.ino, e.kind);
                 Ok(Answer::Listing(entries.into_iter().map(entry).collect()))
             }
             Act::Read { node, offset, len } => {

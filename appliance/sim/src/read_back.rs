@@ -42,7 +42,7 @@ impl Client {
             FileKind::Directory => {
                 let mut entries = BTreeMap::new();
                 for entry in self.list(ino).await? {
-                    entries.insert(entry.name, entry.ino);
+                    entries.insert(entry.name.as_slice().into(), entry.ino);
                 }
                 SeenBody::Directory(entries)
             }

@@ -19,7 +19,6 @@ use clap::Args;
 use rows::{Row, Scale};
 use serde_json::json;
 use session::Measure;
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -8,6 +8,7 @@
 use cairn_base::hash::siphash128;
 use cairn_engine::CallKey;
 use cairn_net::rpc::Xid;
+use smallvec::SmallVec;
 use std::net::IpAddr;
 
 /// What makes two calls the same call.
@@ -25,12 +26,12 @@ impl CallIdentity<'_> {
             IpAddr::V4(address) => address.to_ipv6_mapped(),
             IpAddr::V6(address) => address,
         };
-        let mut bytes = Vec::with_capacity(28 + self.args.len());
-        bytes.extend(client.octets());
-        bytes.extend(self.xid.0.to_be_bytes());
-        bytes.extend(self.procedure.to_be_bytes());
-        bytes.extend(self.uid.to_be_bytes());
-        bytes.extend(self.args);
+        let mut bytes = SmallVec::<[u8; 256]>::new();
+        bytes.extend_from_slice(&client.octets());
+        bytes.extend_from_slice(&self.xid.0.to_be_bytes());
+        bytes.extend_from_slice(&self.procedure.to_be_bytes());
+        bytes.extend_from_slice(&self.uid.to_be_bytes());
+        bytes.extend_from_slice(self.args);
         CallKey(siphash128(secret, &bytes))
     }
 }

@@ -27,8 +27,9 @@ use cairn_base::door::Doors;
 use cairn_engine::{CallKey, Shard};
 use cairn_net::rpc::{self, CallHeader, Credential, Refusal};
 use cairn_net::server::Call;
-use cairn_net::xdr::{Decoder, Encoder, XdrError};
+use cairn_net::xdr::{Decoder, Encoder, UNIT_BYTES, XdrError};
 use cairn_reactor::Gate;
+use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::future::Future;
 use std::rc::Rc;
@@ -36,6 +37,11 @@ use std::rc::Rc;
 /// Bytes of arguments that tell calls apart. Those that pass the reply cache are shorter: two
 /// handles, two names, or a name and the target of a symbolic link.
 const IDENTIFYING_BYTES: usize = 8 << 10;
+
+/// As many are taken at a time, while there are so many.
+const PIECE_BYTES: usize = 32;
+
+const _: () = assert!(IDENTIFYING_BYTES.is_multiple_of(PIECE_BYTES));
 
 #[derive(Clone, Debug)]
 pub struct NfsConfig {
@@ -154,8 +160,6 @@ impl<D: Doors> NfsServer<D> {
     }
 
     fn call_key(&self, call: &Call) -> CallKey {
-        let mut args = call.args();
-        let words = std::iter::from_fn(|| args.u32().ok()).take(IDENTIFYING_BYTES / 4);
         let identity = CallIdentity {
             client: call.peer.ip(),
             xid: call.header.xid,
@@ -164,7 +168,7 @@ impl<D: Doors> NfsServer<D> {
                 Credential::Sys(sys) => sys.uid,
                 Credential::None => u32::MAX,
             },
-            args: &words.flat_map(u32::to_be_bytes).collect::<Vec<u8>>(),
+            args: &identifying_bytes(call.args()),
         };
         identity.key(&self.shard.handle_key())
     }
@@ -220,6 +224,21 @@ impl Route {
         };
         route.ok_or(Refusal::ProcedureUnavailable)
     }
+}
+
+/// What tells the arguments of one call from those of another.
+fn identifying_bytes(mut args: Decoder<'_>) -> SmallVec<[u8; 256]> {
+    let mut bytes = SmallVec::new();
+    while bytes.len() < IDENTIFYING_BYTES {
+        if let Ok(piece) = args.fixed::<PIECE_BYTES>() {
+            bytes.extend_from_slice(&piece);
+        } else if let Ok(word) = args.fixed::<UNIT_BYTES>() {
+            bytes.extend_from_slice(&word);
+        } else {
+            break;
+        }
+    }
+    bytes
 }
 
 /// The procedures that answer differently when they are carried out again.

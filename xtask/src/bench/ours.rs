@@ -47,7 +47,7 @@ impl Cairn {
 }
 
 /// Address and socket, from the line `ready nfs ADDR:PORT socket PATH shards N`.
-fn parse_ready(output: &str) -> Option<(String, String)> {
+pub fn parse_ready(output: &str) -> Option<(String, String)> {
     let line = output.lines().find_map(|line| line.strip_prefix("ready nfs "))?;
     let (address, rest) = line.split_once(" socket ")?;
     let (socket, _) = rest.rsplit_once(" shards ")?;

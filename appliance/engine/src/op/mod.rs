@@ -29,7 +29,7 @@ pub use getattr::{Attrs, Getattr};
 pub use link::{Link, Linked};
 pub use lookup::{Found, Lookup, Parent};
 pub use read::{Data, Read};
-pub use readdir::{Dirent, Listing, Readdir};
+pub use readdir::{Dirent, EntryName, Listing, Readdir};
 pub use readlink::{LinkText, Readlink};
 pub use referring::{NameAt, Named, Referring};
 pub use rename::{PeekEntry, Rename, Renamed};

@@ -11,8 +11,12 @@ use cairn_base::door::Doors;
 use cairn_format::item::ReaddirHead;
 use cairn_format::key::{KIND_READDIR, Key, ParsedKey};
 use cairn_format::{EntryPosition, InodeNo};
+use smallvec::SmallVec;
 use std::ops::ControlFlow;
 use std::rc::Rc;
+
+/// Most names are short, and a listing has many.
+pub type EntryName = SmallVec<[u8; 32]>;
 
 #[derive(Debug)]
 pub struct Readdir {
@@ -28,7 +32,7 @@ pub struct Dirent {
     pub ino: InodeNo,
     pub kind: FileKind,
     pub position: EntryPosition,
-    pub name: Box<[u8]>,
+    pub name: EntryName,
     /// Of inodes of the directory's own shard.
     pub attr: Option<Attr>,
 }
@@ -40,6 +44,10 @@ pub struct Listing {
     pub dir: Attr,
     pub parent: InodeNo,
 }
+
+/// Inodes are read so many at a time: beginning a stretch costs as much as reading some of them, and it
+/// keeps every node in memory that it had to wait for.
+const ATTRS_PER_STRETCH: usize = 64;
 
 impl Readdir {
     pub fn home(&self) -> InodeNo {
@@ -70,7 +78,7 @@ impl Readdir {
                                 ino: child.expect("parse refuses inode 0"),
                                 kind: FileKind::parse(head.kind).expect("parse checked the kind"),
                                 position,
-                                name: name.into(),
+                                name: EntryName::from_slice(name),
                                 attr: None,
                             });
                         }
@@ -86,15 +94,21 @@ impl Readdir {
                 Ok(Listing { entries, eof, dir: view.attr(self.dir, &item), parent })
             })
             .await?;
-        for entry in &mut listing.entries {
-            if shard.core.owns(entry.ino.tablet()) {
-                entry.attr = shard
-                    .read_with(|view| {
-                        let item = view.inode_if_any(entry.ino)?;
-                        Ok(item.map(|item| view.attr(entry.ino, &item)))
-                    })
-                    .await?;
-            }
+        for entries in listing.entries.chunks_mut(ATTRS_PER_STRETCH) {
+            let mut at = 0;
+            shard
+                .read_with(|view| {
+                    // What is known already stays known when a stretch begins again.
+                    while let Some(entry) = entries.get_mut(at) {
+                        if shard.core.owns(entry.ino.tablet()) {
+                            let item = view.inode_if_any(entry.ino)?;
+                            entry.attr = item.map(|item| view.attr(entry.ino, &item));
+                        }
+                        at += 1;
+                    }
+                    Ok(())
+                })
+                .await?;
         }
         Ok(listing)
     }

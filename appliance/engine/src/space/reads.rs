@@ -2,16 +2,18 @@
 //! before it was freed has ended.
 //!
 //! Reads count by age. Each freeing opens a new age; a run freed in age `a` is safe when no reader
-//! of age `a` or older is left.
+//! of age `a` or older is left. Every stretch of every operation counts here, and nearly all of them
+//! in the newest age: so the ages are in a row, which costs nothing to keep when it is short.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 #[derive(Default)]
 pub struct Reads {
     age: Cell<u64>,
-    readers: RefCell<BTreeMap<u64, usize>>,
+    /// Ages that have readers and how many, oldest first.
+    readers: RefCell<VecDeque<(u64, usize)>>,
 }
 
 /// Keeps every block that was readable when it was made.
@@ -23,7 +25,12 @@ pub struct ReadGuard {
 impl Reads {
     pub fn begin(self: &Rc<Self>) -> ReadGuard {
         let age = self.age.get();
-        *self.readers.borrow_mut().entry(age).or_insert(0) += 1;
+        let mut readers = self.readers.borrow_mut();
+        match readers.back_mut() {
+            Some((newest, count)) if *newest == age => *count += 1,
+            _ => readers.push_back((age, 1)),
+        }
+        drop(readers);
         ReadGuard { reads: Rc::clone(self), age }
     }
 
@@ -36,7 +43,7 @@ impl Reads {
 
     /// Has every reader of `age` and before ended?
     pub fn is_over(&self, age: u64) -> bool {
-        self.readers.borrow().keys().next().is_none_or(|oldest| *oldest > age)
+        self.readers.borrow().front().is_none_or(|(oldest, _)| *oldest > age)
     }
 }
 
@@ -50,11 +57,11 @@ impl ReadGuard {
 impl Drop for ReadGuard {
     fn drop(&mut self) {
         let mut readers = self.reads.readers.borrow_mut();
-        if let Some(count) = readers.get_mut(&self.age) {
-            *count -= 1;
-            if *count == 0 {
-                readers.remove(&self.age);
-            }
+        let at = readers.binary_search_by_key(&self.age, |(age, _)| *age);
+        let at = at.expect("an age with a reader is in the row");
+        readers[at].1 -= 1;
+        if readers[at].1 == 0 {
+            readers.remove(at);
         }
     }
 }

@@ -2,14 +2,17 @@
 //! together. The youngest source wins a key; its deletion marks hide what lies below.
 //!
 //! Most ranges are short and most sources have nothing in them. So each source's current key is read
-//! once and kept beside it, and a source that is behind the range leaves at once.
+//! once and kept beside it, and a source that is behind the range leaves at once. Most changes are to
+//! inodes that were made a moment ago: what is older than an inode has none of its items, so it is not
+//! asked. That an inode is no older than a memtable is what the memtable knows of its inode item
+//! (`fresh`): the number was new when the item came in, and all its other items came with it or later.
 
 use super::view::{PendingEdit, Stop, View};
 use crate::block::Nodes;
-use crate::log::Entry;
+use crate::log::{Entry, Memtable};
 use crate::tree::Cursor;
-use cairn_format::TabletId;
-use cairn_format::key::Key;
+use cairn_format::key::{Key, RANGE_INODE};
+use cairn_format::{InodeNo, TabletId};
 use smallvec::SmallVec;
 use std::cmp::Ordering;
 use std::collections::btree_map::Range;
@@ -90,6 +93,20 @@ impl<'s> Source<'s> {
     }
 }
 
+/// The inode that all items of the range belong to.
+fn only_inode((from, end): &(Key, Key)) -> Option<InodeNo> {
+    let (range, rest) = from.as_bytes().split_first()?;
+    let inode = InodeNo::from_raw(u64::from_be_bytes(*rest.first_chunk()?))?;
+    let is_only = *range == RANGE_INODE && *end <= Key::of_inode(inode).prefix_end();
+    is_only.then_some(inode)
+}
+
+/// Whether nothing older than the table has items of this inode.
+fn is_made_in(table: &Memtable, inode: Option<InodeNo>) -> bool {
+    let item = inode.and_then(|inode| table.get(&Key::inode(inode)));
+    matches!(item, Some(Entry::Put { fresh: true, .. }))
+}
+
 impl View<'_> {
     /// Shows `each` the items of `from..end` in order, until it breaks.
     pub fn scan(
@@ -148,11 +165,14 @@ impl View<'_> {
             heads.extend(Source::Edits(self.edits.range(bounds), None).begin(way, &range));
         }
         heads.extend(Source::Table(active.range(from, end), None).begin(way, &range));
-        if let Some(frozen) = frozen.as_deref() {
+        let inode = only_inode(&range);
+        let mut is_made = is_made_in(&active, inode);
+        if let Some(frozen) = frozen.as_deref().filter(|_| !is_made) {
             heads.extend(Source::Table(frozen.range(from, end), None).begin(way, &range));
+            is_made = is_made_in(frozen, inode);
         }
         let log_trees = root.log_trees.iter().rev().map(|tree| &tree.entry.tree);
-        for tree in log_trees.chain([&root.fs]) {
+        for tree in log_trees.chain([&root.fs]).filter(|_| !is_made) {
             let cursor = match way {
                 Way::Up => Cursor::seek(nodes, tree, &from)?,
                 Way::Down => Cursor::seek_back(nodes, tree, &end)?,

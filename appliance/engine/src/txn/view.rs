@@ -101,23 +101,29 @@ impl<'a> View<'a> {
         Ok(self.tablet(tablet).get(self.nodes(), key)?)
     }
 
+    fn value(&self, bytes: &[u8]) -> Rc<[u8]> {
+        if bytes.is_empty() { Rc::clone(&self.core.empty_value) } else { bytes.into() }
+    }
+
     pub fn put(&mut self, tablet: TabletId, key: Key, value: &[u8]) {
+        let value = self.value(value);
         let edit = self.edits.entry((tablet, key));
         let edit = edit.or_insert(PendingEdit { kind: EditKind::Put, value: None });
         if edit.kind == EditKind::Delete {
             edit.kind = EditKind::Put;
         }
-        edit.value = Some(value.into());
+        edit.value = Some(value);
     }
 
     /// Puts a key that no tree can hold: its seq, position or inode number is new.
     pub fn put_new(&mut self, tablet: TabletId, key: Key, value: &[u8]) {
+        let value = self.value(value);
         let edit = self.edits.entry((tablet, key));
         let edit = edit.or_insert(PendingEdit { kind: EditKind::PutNew, value: None });
         if edit.kind == EditKind::Delete {
             edit.kind = EditKind::Put;
         }
-        edit.value = Some(value.into());
+        edit.value = Some(value);
     }
 
     pub fn delete(&mut self, tablet: TabletId, key: Key) {

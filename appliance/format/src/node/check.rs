@@ -53,7 +53,7 @@ pub fn entries(bytes: &[u8; NODE_BYTES], header: &NodeHeader) -> Result<(), Dama
             }
             Some(last) => next_key(&entry, &last, first)?,
         }
-        last = Some(if last.is_none() { entry.relative_to(first, 0) } else { entry });
+        last = Some(if last.is_none() { entry.relative_to(first) } else { entry });
         end = at;
     }
     if end != heap_start {

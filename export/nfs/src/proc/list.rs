@@ -31,7 +31,7 @@ pub const ENTRY_BYTES_MIN: usize = 28;
 /// An entry, the dots included.
 pub struct Item {
     pub ino: InodeNo,
-    pub name: Box<[u8]>,
+    pub name: op::EntryName,
     pub cookie: u64,
     pub attr: Option<Attr>,
 }

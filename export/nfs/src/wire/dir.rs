@@ -32,9 +32,13 @@ impl Entry<'_> {
     }
 
     fn encode(&self, to: &mut Encoder) {
-        to.bool(true);
-        to.u64(self.fileid);
-        to.opaque(self.name);
+        let name_bytes = u32::try_from(self.name.len()).expect("a name is at most 255 bytes");
+        let mut head = [0; 4 * UNIT_BYTES];
+        head[..4].copy_from_slice(&1_u32.to_be_bytes()); // there is one
+        head[4..12].copy_from_slice(&self.fileid.to_be_bytes());
+        head[12..].copy_from_slice(&name_bytes.to_be_bytes());
+        to.fixed(&head);
+        to.fixed(self.name);
         to.u64(self.cookie);
     }
 }
