@@ -133,6 +133,9 @@ impl<D: Doors> Shard<D> {
             let blocks = device.blocks.get();
             // Tablets count their zones' free blocks by purpose, and each purpose has one device.
             let in_zones = if device.holds_data { free_data } else { free_nodes };
+            // What folds and removals keep is not what a new file could use.
+            let kept = if device.holds_nodes { self.core.pool.zone_blocks_kept() } else { 0 };
+            let unassigned = unassigned.saturating_sub(kept);
             DeviceSpace {
                 holds_nodes: device.holds_nodes,
                 holds_data: device.holds_data,

@@ -139,7 +139,7 @@ impl<D: Doors> Shard<D> {
     async fn place_inline(self: &Rc<Self>, job: &Job<'_>, most: usize) -> Result<(), FsError> {
         let (ino, overlay) = (job.ino, job.overlay);
         let bytes = RECORD_HEAD_BYTES + most * (BLOCK_BYTES + LINK_BYTES);
-        let need = Need::new(Class::Growing, &[ino.tablet()], bytes);
+        let need = Need::new(Class::Placing, &[ino.tablet()], bytes);
         let linked = self.transact(need, |view| {
             let Some(mut item) = job.inode(view)? else { return Ok(()) };
             let flights = overlay.read(|state| state.select(&job.blocks, job.stop, most));
@@ -213,7 +213,7 @@ impl<D: Doors> Shard<D> {
         let (ino, overlay) = (job.ino, job.overlay);
         let runs = runs_of(pages.iter().map(|page| &page.placed)).len();
         let bytes = RECORD_HEAD_BYTES + pages.len() * LINK_BYTES + runs * RUN_BYTES;
-        let need = Need::new(Class::Growing, &[ino.tablet()], bytes);
+        let need = Need::new(Class::Placing, &[ino.tablet()], bytes);
         let linked = self.transact(need, |view| {
             let Some(mut item) = job.inode(view)? else { return Ok(0) };
             let wanted: Vec<&Flying> = overlay

@@ -61,6 +61,7 @@ impl<D: Doors> Shard<D> {
             level: fs.level,
             touched: 0,
             joined: 0,
+            came_between: false,
             pending_bytes: 0,
             log_bytes: 0,
         };

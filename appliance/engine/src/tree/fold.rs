@@ -10,7 +10,7 @@
 //! next one where both fit one node: so what deletions thin out closes up again. An untouched thin leaf
 //! stays until something in it changes.
 
-use super::pack::{Built, Item, NodePlaces, pack_level, parents};
+use super::pack::{Built, Item, NodePlaces, even_fill, pack_level, parents};
 use super::{Stream, pack_tree};
 use crate::block::fetch_node;
 use crate::error::FsError;
@@ -57,6 +57,8 @@ pub struct Fold<'a, K> {
     pub touched: usize,
     /// Leaves that the log does not touch and a thin one took in.
     pub joined: usize,
+    /// Something came in between the items that wait.
+    pub came_between: bool,
     /// Bytes of items that wait to be packed into leaves.
     pub pending_bytes: usize,
     /// Bytes of items taken from the log so far.
@@ -85,7 +87,7 @@ impl<'a, K: Disk> Fold<'a, K> {
         let mut nodes = self.rewrite(fs.root, level, None).await?;
         while nodes.len() > 1 {
             level += 1;
-            nodes = self.pack(level, &mut parents(nodes));
+            nodes = self.pack(level, parents(nodes).collect(), false);
         }
         let root = match nodes.pop() {
             Some((_, root)) => root,
@@ -119,16 +121,29 @@ impl<'a, K: Disk> Fold<'a, K> {
         Ok(self.done(fs))
     }
 
-    fn pack(&mut self, level: u8, items: &mut dyn Iterator<Item = Item>) -> Rewritten {
+    /// Packs the nodes of one level. `evenly`: something came in between what was there.
+    fn pack(&mut self, level: u8, items: Vec<Item>, evenly: bool) -> Rewritten {
+        let fill = match evenly {
+            true => even_fill(self.arena, self.tablet, level, &items),
+            false => NODE_BYTES,
+        };
         pack_level(
             self.arena,
             self.tablet,
             self.generation,
             level,
-            items,
+            fill,
+            &mut items.into_iter(),
             self.places,
             &mut self.built,
         )
+    }
+
+    /// Packs the leaves that wait.
+    fn pack_leaves(&mut self, items: Vec<Item>) -> Rewritten {
+        self.pending_bytes = 0;
+        let evenly = std::mem::take(&mut self.came_between);
+        self.pack(0, items, evenly)
     }
 
     fn exhausted(&self) -> bool {
@@ -174,7 +189,7 @@ impl<'a, K: Disk> Fold<'a, K> {
             if level == 0 {
                 let mut items = Vec::new();
                 self.merge_leaf(at, end, &mut items).await?;
-                return Ok(self.pack(0, &mut items.into_iter()));
+                return Ok(self.pack_leaves(items));
             }
             let held = fetch_node(self.disk, &at).await?;
             let node = held.node();
@@ -193,8 +208,7 @@ impl<'a, K: Disk> Fold<'a, K> {
                     if level == 1 && self.may_join() && self.take_in(child, &mut merged).await? {
                         continue;
                     }
-                    let packed = self.pack(0, &mut std::mem::take(&mut merged).into_iter());
-                    self.pending_bytes = 0;
+                    let packed = self.pack_leaves(std::mem::take(&mut merged));
                     children.extend(packed);
                     children.push((node.key(index), child));
                 } else if level == 1 {
@@ -203,11 +217,12 @@ impl<'a, K: Disk> Fold<'a, K> {
                     children.extend(self.rewrite(child, level - 1, child_end).await?);
                 }
             }
-            let packed = self.pack(0, &mut merged.into_iter());
-            self.pending_bytes = 0;
+            let last = node.count().checked_sub(1).map(|index| node.child(index));
+            let evenly = children.last().map(|(_, child)| *child) == last;
+            let packed = self.pack_leaves(merged);
             children.extend(packed);
             self.drop_node(&at);
-            Ok(self.pack(level, &mut parents(children)))
+            Ok(self.pack(level, parents(children).collect(), evenly))
         })
     }
 
@@ -274,6 +289,8 @@ impl<'a, K: Disk> Fold<'a, K> {
             }
             self.log.step(self.disk).await?;
         }
+        // What comes behind all there was leaves full leaves: more of it will come behind.
+        self.came_between |= old.peek().is_some();
         out.extend(old);
         if planted(Sabotage::FoldDropsItem) && out.len() > 8 {
             out.pop();

@@ -69,12 +69,35 @@ pub struct Built {
     pub buf: DmaBuf,
 }
 
-/// Packs one level. Gives (first key, reference) of each node, for the level above.
+/// The bytes at which each node of these items is to end, so that all are about equally full. As they are
+/// packed otherwise, what no longer fits a full node makes a thin one, and the full one is split again by
+/// the next item.
+pub fn even_fill(arena: &Arena, tablet: TabletId, level: u8, items: &[Item]) -> usize {
+    let mut buf = arena.alloc(NODE_BYTES);
+    let (mut nodes, mut bytes, mut last) = (0, 0, 0);
+    let mut items = items.iter().peekable();
+    while items.peek().is_some() {
+        let mut builder = NodeBuilder::new(&mut buf, tablet, level);
+        while items.next_if(|item| builder.try_push(&item.key, &item.value, item.delete)).is_some()
+        {
+        }
+        assert!(!builder.is_empty(), "any one item fits an empty node");
+        last = builder.bytes_used();
+        bytes += last;
+        nodes += 1;
+    }
+    if nodes < 2 || last > NODE_BYTES / 2 { NODE_BYTES } else { bytes.div_ceil(nodes) }
+}
+
+/// Packs one level, each node up to `fill` bytes. Gives (first key, reference) of each node, for the level
+/// above.
+#[expect(clippy::too_many_arguments, reason = "a node is named by all of them")]
 pub fn pack_level(
     arena: &Arena,
     tablet: TabletId,
     generation: u64,
     level: u8,
+    fill: usize,
     items: &mut dyn Iterator<Item = Item>,
     places: &mut NodePlaces,
     built: &mut Vec<Built>,
@@ -85,8 +108,9 @@ pub fn pack_level(
         let first_key = first.key;
         let mut buf = arena.alloc(NODE_BYTES);
         let mut builder = NodeBuilder::new(&mut buf, tablet, level);
-        while let Some(item) =
-            items.next_if(|item| builder.try_push(&item.key, &item.value, item.delete))
+        while builder.bytes_used() < fill
+            && let Some(item) =
+                items.next_if(|item| builder.try_push(&item.key, &item.value, item.delete))
         {
             drop(item);
         }
@@ -119,12 +143,13 @@ pub fn pack_tree(
     let before = built.len();
     let mut count = 0u64;
     let mut counted = items.inspect(|_| count += 1);
-    let mut nodes = pack_level(arena, tablet, generation, 0, &mut counted, places, built);
+    let mut nodes =
+        pack_level(arena, tablet, generation, 0, NODE_BYTES, &mut counted, places, built);
     let mut level = 0;
     while nodes.len() > 1 {
         level += 1;
         let mut above = parents(nodes);
-        nodes = pack_level(arena, tablet, generation, level, &mut above, places, built);
+        nodes = pack_level(arena, tablet, generation, level, NODE_BYTES, &mut above, places, built);
     }
     let Some((_, root)) = nodes.pop() else { return TreeRef::EMPTY };
     let nodes = (built.len() - before) as u64;
@@ -160,4 +185,37 @@ pub async fn write_nodes<K: Disk>(disk: &K, built: Vec<Built>) -> Result<(), FsE
 async fn write_at<K: Disk>(disk: &K, at: BlockNo, bufs: Vec<DmaSlice>) -> Result<(), FsError> {
     let wrote = disk.write(at, bufs, Durability::Cached).await;
     wrote.map_err(|error| FsError::Media { block: at, error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn items(count: u64) -> Vec<Item> {
+        let key =
+            |n| Key::inode(cairn_format::InodeNo::from_raw((n + 1) * 4096 + 1).expect("no zero"));
+        (0..count).map(|n| Item { key: key(n), value: [7; 100].into(), delete: false }).collect()
+    }
+
+    fn pack(items: Vec<Item>, fill: usize) -> Vec<usize> {
+        let arena = Arena::heap();
+        let mut places = NodePlaces::new([Run::new(BlockNo::from_raw(0), 40 * NODE_UNIT)]);
+        let mut built = Vec::new();
+        let mut items = items.into_iter();
+        let tablet = TabletId(1);
+        pack_level(&arena, tablet, 1, 0, fill, &mut items, &mut places, &mut built);
+        built.iter().map(|node| cairn_format::node::Node::trusted(&node.buf).count()).collect()
+    }
+
+    #[test]
+    fn what_does_not_fit_one_node_any_more_is_split_evenly() {
+        let whole = pack(items(1000), NODE_BYTES)[0] as u64;
+        for (count, nodes) in [(whole, 1), (whole + 1, 2), (2 * whole + 3, 3)] {
+            let fill = even_fill(&Arena::heap(), TabletId(1), 0, &items(count));
+            let counts = pack(items(count), fill);
+            assert_eq!(counts.len(), nodes, "{count} items");
+            let (least, most) = (counts.iter().min(), counts.iter().max());
+            assert!(most.unwrap() - least.unwrap() <= 4, "{counts:?}");
+        }
+    }
 }

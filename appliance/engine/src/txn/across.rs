@@ -118,7 +118,7 @@ impl<D: Doors> Shard<D> {
             if owner != self.core.id && !slots.contains_key(&owner) {
                 let slot = match class {
                     Class::Room => self.slot_for_room(owner).await?,
-                    Class::Growing | Class::Freeing => self.peers.open(owner)?,
+                    Class::Growing | Class::Freeing | Class::Placing => self.peers.open(owner)?,
                 };
                 slots.insert(owner, slot);
             }

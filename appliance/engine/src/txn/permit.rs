@@ -23,7 +23,7 @@ use cairn_format::key::Purpose;
 use smallvec::SmallVec;
 use std::rc::Rc;
 
-/// How often one who frees space waits for a folding.
+/// How often one who may use the reserve waits for a folding.
 const FREEING_TURNS: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub enum Class {
     Growing,
     /// Frees space; may use the reserve.
     Freeing,
+    /// Places data that was taken when there was room for it; may use the reserve, too.
+    Placing,
     /// Moves zones and roots: part of what makes room, so it asks for none.
     Room,
 }
@@ -77,7 +79,7 @@ pub fn node_blocks_kept(tablet: &Tablet) -> u64 {
     owed_blocks(tablet) + (FOLD_STEP_NODES + FREEING_NODES) * NODE_UNIT
 }
 
-/// Node blocks that it keeps from who frees space: what a whole step of a fold takes; and when all that was
+/// Node blocks that it keeps from who may use the reserve: what a whole step of a fold takes; and when all that was
 /// owed is folded and there is no more, what folds need to go on, leaf by leaf.
 fn node_blocks_of_folds(tablet: &Tablet, is_all_folded: bool) -> u64 {
     let level = tablet.root.borrow().fs.level;
@@ -111,10 +113,10 @@ impl<D: Doors> Shard<D> {
     async fn promise_nodes(self: &Rc<Self>, id: TabletId, need: &Need) -> Result<Promise, FsError> {
         let tablet = self.core.tablet(id);
         let blocks = need.bytes.div_ceil(NODE_FILL_MIN) as u64 * 3 * NODE_UNIT;
-        let frees = need.class == Class::Freeing;
+        let has_reserve = need.class != Class::Growing;
         let mut paid = 0;
         loop {
-            let keep = if frees {
+            let keep = if has_reserve {
                 node_blocks_of_folds(&tablet, paid > 0)
             } else {
                 node_blocks_kept(&tablet)
@@ -131,8 +133,8 @@ impl<D: Doors> Shard<D> {
                 continue;
             }
             // What others do meanwhile may take what one folding has made free.
-            let turns = if frees { FREEING_TURNS } else { 1 };
-            if paid == turns || !self.pay(&tablet, blocks, frees).await? {
+            let turns = if has_reserve { FREEING_TURNS } else { 1 };
+            if paid == turns || !self.pay(&tablet, blocks, has_reserve).await? {
                 return Err(FsError::NoSpace);
             }
             paid += 1;
@@ -140,10 +142,10 @@ impl<D: Doors> Shard<D> {
     }
 
     /// Waits until what the tablet keeps node space for is folded. False when that would not make
-    /// room for `blocks`; who `frees` tries it all the same.
-    async fn pay(&self, tablet: &Tablet, blocks: u64, frees: bool) -> Result<bool, FsError> {
+    /// room for `blocks`; who may use the reserve tries it all the same.
+    async fn pay(&self, tablet: &Tablet, blocks: u64, has_reserve: bool) -> Result<bool, FsError> {
         let least = (FOLD_STEP_NODES + FREEING_NODES) * NODE_UNIT + blocks;
-        let is_in_vain = !frees && tablet.space.unpromised(Purpose::Node) < least;
+        let is_in_vain = !has_reserve && tablet.space.unpromised(Purpose::Node) < least;
         if owed_blocks(tablet) == 0 || is_in_vain {
             return Ok(false);
         }
