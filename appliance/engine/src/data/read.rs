@@ -161,7 +161,7 @@ impl<D: Doors> Shard<D> {
             let size = view.attr(ino, &item).size;
             let inside = blocks.start..blocks.end.min(blocks_of(0, size).end).max(blocks.start);
             let end = inside.end * BLOCK;
-            Ok(locate(view, ino, inside, end)?)
+            locate(view, ino, inside, end)
         });
         let mut sources = sources.await?;
         sources.retain(|source| matches!(source, Source::Device(_)));
