@@ -61,7 +61,9 @@ fn counters_count_what_clients_do_and_explain_themselves() {
 
     let some = counters(daemon, &["--prefix", "log_"]);
     assert!(some.keys().all(|name| name.starts_with("log_")) && some.contains_key("log_bytes"));
-    assert!(counters(daemon, &["--prefix", "no such"]).is_empty());
+    let none = daemon.command(&["counters", "--prefix", "no such"]).expect("runs");
+    assert_eq!(none.status.code(), Some(1), "{}", none.stderr);
+    assert!(none.stderr.contains("no counter's name begins so"), "{}", none.stderr);
     let json = succeeded(daemon, &["counters", "--json"]);
     assert_eq!(json.lines().count(), after.len());
     for line in json.lines() {
@@ -149,8 +151,8 @@ fn nonsense_is_refused_by_name() {
         (&["ino-path", "/a"], 2, "an inode is NUMBER or ino:NUMBER, from 1"),
         (&["get-referring-entries", "ino:x"], 2, "an inode is NUMBER or ino:NUMBER, from 1"),
         (&["changes"], 2, "--since"),
-        (&["changes", "--since", "7."], 2, "a position is SEQ, SEQ.INO"),
-        (&["changes", "--since", "yesterday"], 2, "a position is SEQ, SEQ.INO"),
+        (&["changes", "--since", "7."], 2, "a place to go on behind is SEQ or SEQ.INO"),
+        (&["changes", "--since", "yesterday"], 2, "a place to go on behind is SEQ or SEQ.INO"),
         (&["changes", "--since=-1"], 2, "nothing lies behind the last"),
         (&["counters", "--watch", "0"], 2, "--watch"),
         (&["top", "--interval", "0"], 2, "--interval"),
