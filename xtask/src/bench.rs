@@ -81,11 +81,7 @@ const RUN_MAX: Duration = Duration::from_secs(600);
 const QUICK_ARGUMENTS: &[&str] = &["--seconds", "0.6", "--size", "256M", "--files", "4000"];
 
 pub fn run_nfs(root: &Path, options: &Options) -> Result<ExitCode> {
-    let target = build(root, options.cairn.as_deref())?;
-    let cairn = match &options.cairn {
-        Some(given) => given.canonicalize().with_context(|| format!("no {}", given.display()))?,
-        None => target.join("release/cairn"),
-    };
+    let (target, cairn) = build(root, options.cairn.as_deref())?;
     let out = options.out.clone().unwrap_or_else(|| target.join("bench"));
     std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
     let stop = Stop::install(options.quick.then_some(QUICK_TIME_MAX))?;
@@ -115,8 +111,8 @@ pub fn run_nfs(root: &Path, options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The build's folder, with what is needed in it; cairn itself unless one is given.
-fn build(root: &Path, given: Option<&Path>) -> Result<PathBuf> {
+/// The build's folder, with what is needed in it, and the cairn to measure: `given`, or one that is built.
+fn build(root: &Path, given: Option<&Path>) -> Result<(PathBuf, PathBuf)> {
     let mut command = run::cargo(root);
     command.args(["build", "--release", "--package", "cairn-bench"]);
     if given.is_none() {
@@ -125,7 +121,12 @@ fn build(root: &Path, given: Option<&Path>) -> Result<PathBuf> {
     ensure!(run::succeeds(&mut command)?, "what is to be measured does not build");
     let metadata = run::metadata(root)?;
     let target = metadata["target_directory"].as_str().context("metadata without target")?;
-    Ok(PathBuf::from(target))
+    let target = PathBuf::from(target);
+    let cairn = match given {
+        Some(given) => given.canonicalize().with_context(|| format!("no {}", given.display()))?,
+        None => target.join("release/cairn"),
+    };
+    Ok((target, cairn))
 }
 
 /// `defaults` are pairs; those that `given` names itself are left out.

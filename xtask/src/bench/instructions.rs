@@ -92,11 +92,7 @@ pub fn run_instructions(root: &Path, options: &Options) -> Result<ExitCode> {
     if !found.is_ok_and(|status| status.success()) {
         bail!("valgrind does not start: install the package of that name (apt install valgrind)");
     }
-    let target = super::build(root, options.cairn.as_deref())?;
-    let binary = match &options.cairn {
-        Some(given) => given.canonicalize().with_context(|| format!("no {}", given.display()))?,
-        None => target.join("release/cairn"),
-    };
+    let (target, binary) = super::build(root, options.cairn.as_deref())?;
     let stop = Stop::install(None)?;
     let folder = tempfile::Builder::new()
         .prefix("bench-run-")

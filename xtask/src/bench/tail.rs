@@ -96,11 +96,7 @@ impl Round {
 }
 
 pub fn run_tail(root: &Path, options: &Options) -> Result<ExitCode> {
-    let target = build(root, options.cairn.as_deref())?;
-    let cairn = match &options.cairn {
-        Some(given) => given.canonicalize().with_context(|| format!("no {}", given.display()))?,
-        None => target.join("release/cairn"),
-    };
+    let (target, cairn) = build(root, options.cairn.as_deref())?;
     let stop = Stop::install(None)?;
     let folder = tempfile::Builder::new()
         .prefix("bench-run-")
