@@ -5,8 +5,9 @@
 //! long before they fold. Every name that ever was is asked for, and the pool is verified as it lies
 //! there. That lost deletion marks would show is tested too, with the bug planted.
 
+mod cut;
+
 use cairn_base::prng::Prng;
-use cairn_check::{CheckOptions, Report, check};
 use cairn_engine::attr::SetAttr;
 use cairn_engine::counters::CounterValues;
 use cairn_engine::name::Name;
@@ -17,6 +18,7 @@ use cairn_format::InodeNo;
 use cairn_sim::machine::Halt;
 use cairn_sim::media::{Cut, CutEffect};
 use cairn_sim::world::{World, WorldConfig};
+use cut::cut_and_verify;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -150,16 +152,7 @@ impl Pool {
     /// Cuts the power here and verifies what lies on the device.
     fn verify(&mut self) -> Result<(), String> {
         self.counted = self.counters();
-        self.world.crash();
-        self.world.media.borrow_mut().power_on();
-        let (mut machine, disk) = self.world.bare_machine(1);
-        let options = CheckOptions { data: true, ..CheckOptions::default() };
-        let report = machine.run(0, async move { check(&disk, options, |_| ()).await });
-        let report: Report = report.expect("the machine runs").map_err(|e| e.to_string())?;
-        match report.findings.first() {
-            Some(finding) => Err(format!("{finding:?}")),
-            None => Ok(()),
-        }
+        cut_and_verify(&mut self.world)
     }
 
     fn verify_and_boot(&mut self) -> Result<(), String> {

@@ -4,8 +4,9 @@
 //! the engine, and again after it was opened: the device has its old size or its new one, and no block
 //! is lost or has two owners. That the test would see a wrong order is tested too, with one planted.
 
+mod cut;
+
 use cairn_base::{DeviceId, Nanos};
-use cairn_check::{CheckOptions, Report, check};
 use cairn_engine::attr::FileKind;
 use cairn_engine::sabotage::{Sabotage, plant};
 use cairn_engine::{DeviceSpace, Grow};
@@ -15,6 +16,7 @@ use cairn_sim::model::act::{Act, NodeId, Payload, Place, Sync};
 use cairn_sim::model::reading::Answer;
 use cairn_sim::model::tree::Inodes;
 use cairn_sim::world::{World, WorldConfig};
+use cut::cut_and_verify;
 
 const BEFORE: u64 = 20 << 10;
 const MORE: u64 = 8 << 10;
@@ -89,16 +91,7 @@ impl Pool {
 
     /// Cuts the power here and verifies what lies on the devices.
     fn verify(&mut self) -> Result<(), String> {
-        self.world.crash();
-        self.world.media.borrow_mut().power_on();
-        let (mut machine, disk) = self.world.bare_machine(1);
-        let options = CheckOptions { data: true, ..CheckOptions::default() };
-        let report = machine.run(0, async move { check(&disk, options, |_| ()).await });
-        let report: Report = report.expect("the machine runs").map_err(|e| e.to_string())?;
-        match report.findings.first() {
-            Some(finding) => Err(format!("{finding:?}")),
-            None => Ok(()),
-        }
+        cut_and_verify(&mut self.world)
     }
 
     fn boot(&mut self, shards: usize) -> Result<(), String> {
