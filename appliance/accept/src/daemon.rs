@@ -26,6 +26,9 @@ use std::time::Duration;
 const READY_LIMIT: Duration = Duration::from_secs(120);
 /// The contract says 10 s from SIGTERM to exit; the rest is for a machine that runs other tests.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
+/// A daemon that is on its way out has ended after this time.
+const SOON: Duration = Duration::from_secs(5);
+const CHECK_LIMIT: Duration = Duration::from_secs(600);
 const TAIL_LINES: usize = 60;
 
 /// How a daemon is to be started.
@@ -209,6 +212,20 @@ impl Daemon {
         })
     }
 
+    /// Asks it to end, then has every block of its pool read. Answers the last line of the check.
+    pub fn stop_and_check(&mut self) -> Result<String> {
+        let ended = self.stop()?;
+        anyhow::ensure!(ended.success(), "SIGTERM ended the daemon with {ended}");
+        let mut check = program::cairn(&["check", "--data"])?;
+        check.arg("--dir").arg(self.dir());
+        let finished = program::run_within(check, CHECK_LIMIT)?;
+        let told = finished.stderr.clone() + &finished.stdout;
+        finished.succeeded("cairn check --data")?;
+        let last = told.lines().last().unwrap_or_default().to_owned();
+        anyhow::ensure!(last.ends_with(": 0 findings"), "cairn check --data: {told}");
+        Ok(last)
+    }
+
     /// Writes another configuration and sends SIGHUP, without waiting for what comes of it.
     pub fn reload(&mut self, config: ServeConfig) -> Result<()> {
         self.setup.write_config(&config)?;
@@ -263,6 +280,19 @@ impl Daemon {
 
     pub fn status(&self) -> Result<Status> {
         Status::parse(&self.command(&["status", "--json"])?.succeeded("cairn status --json")?)
+    }
+
+    /// For the message about something that failed, perhaps because the daemon is ending by itself:
+    /// how it ended, if it does so soon, and what it wrote last.
+    pub fn how_it_ended(&mut self) -> String {
+        let ended = match program::wait(&mut self.child, SOON) {
+            Ok(Some(status)) => format!("ended by itself with {status}"),
+            Ok(None) => "is still there".into(),
+            Err(error) => format!("cannot be waited for: {error:#}"),
+        };
+        // Its last lines may still be on their way through the pipe.
+        clock::pause(Duration::from_millis(50));
+        format!("the daemon {ended}; it wrote:{}", self.tail.text())
     }
 
     /// What it wrote last, for messages.

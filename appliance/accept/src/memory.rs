@@ -5,7 +5,8 @@
 //! is a load that these clients cannot make. All the while the daemon's resident memory is read from
 //! `/proc`, and what it says of its parts is asked for, so that a run that fails says which part it was.
 //!
-//! It has failed when the memory was ever more than a tenth above the budget.
+//! It has failed when the memory was ever more than a tenth above the budget, or when the check of the
+//! pool finds anything afterwards.
 
 use crate::client::{Client, Cred};
 use crate::clock::{Deadline, pause};
@@ -90,6 +91,16 @@ pub fn run(options: &Options) -> Result<Summary> {
         rounds: 0,
         bench_runs: None,
     };
+    if let Err(error) = load(&mut daemon, options, &mut summary) {
+        return Err(error.context(daemon.how_it_ended()));
+    }
+    daemon.expect_alive()?;
+    daemon.stop_and_check()?;
+    Ok(summary)
+}
+
+/// The clients and the watch over the daemon, until the time is over.
+fn load(daemon: &mut Daemon, options: &Options, summary: &mut Summary) -> Result<()> {
     let address = daemon.address();
     let over = AtomicBool::new(false);
     let (watched, rounds) = std::thread::scope(|scope| {
@@ -99,7 +110,7 @@ pub fn run(options: &Options) -> Result<Summary> {
                 scope.spawn(move || work(address, nth, over))
             })
             .collect();
-        let watched = watch(&mut daemon, options, &mut summary);
+        let watched = watch(daemon, options, summary);
         over.store(true, Ordering::Relaxed);
         let rounds: Result<Vec<u64>> = clients
             .into_iter()
@@ -109,9 +120,7 @@ pub fn run(options: &Options) -> Result<Summary> {
     });
     watched?;
     summary.rounds = rounds?.iter().sum();
-    daemon.expect_alive()?;
-    daemon.stop()?;
-    Ok(summary)
+    Ok(())
 }
 
 /// Samples until the time is over, and keeps `cairn-bench` running, where there is one.

@@ -91,7 +91,11 @@ impl Current {
             self.end_xattr(judge);
         }
         match key {
-            ParsedKey::Inode(_) => self.item = Some(InodeItem::parse(value)?),
+            ParsedKey::Inode(_) => {
+                let item = InodeItem::parse(value)?;
+                self.mapping.begin(&item);
+                self.item = Some(item);
+            }
             ParsedKey::Symlink(_) => {
                 if value.is_empty() || value.contains(&0) {
                     return Err(Damage::Value("symlink"));

@@ -3,7 +3,8 @@
 //! Both come in file order, extents first. An extent stays inside an aligned file MiB, inside the
 //! file's size, and begins where the one before has ended or later. Every block that is mapped and
 //! written has a checksum and no other block has one; a block on the archive tier that keeps its run
-//! may have either.
+//! may have either. What is removed in steps loses its extents first: of an inode without a name, and
+//! behind the size of one that is being truncated, checksums may be left over.
 
 use crate::report::{Findings, Object};
 use crate::space::{Owner, Space};
@@ -45,6 +46,8 @@ pub(crate) struct Mapping {
     /// Behind the last byte that is not a hole; what is allocated and unwritten does not count.
     end_bytes: u64,
     waiting: VecDeque<Mapped>,
+    /// From this block on the file's data is being removed.
+    removed_from: Option<u64>,
     pub reads: Vec<DataRead>,
 }
 
@@ -58,8 +61,20 @@ impl Mapping {
             extents: 0,
             end_bytes: 0,
             waiting: VecDeque::new(),
+            removed_from: None,
             reads: Vec::new(),
         }
+    }
+
+    /// The inode, whose item comes first.
+    pub fn begin(&mut self, item: &InodeItem) {
+        self.removed_from = match item.nlink.get() {
+            0 => Some(0),
+            _ if item.flags & INODE_TRUNCATING != 0 => {
+                Some(item.size.get().div_ceil(BLOCK_BYTES as u64))
+            }
+            _ => None,
+        };
     }
 
     pub fn extent(&mut self, first: u64, head: &ExtentHead, space: &Space, findings: &Findings) {
@@ -154,7 +169,12 @@ impl Mapping {
             }
         };
         note(missing, "mapped data without a checksum");
-        note(sums.mask & !mapped, "a checksum without mapped data");
+        let kept = match self.removed_from {
+            Some(block) if block <= from => 0,
+            Some(block) if block < to => (1 << (block - from)) - 1,
+            _ => u64::MAX,
+        };
+        note(sums.mask & !mapped & kept, "a checksum without mapped data");
     }
 
     fn missing_before(&mut self, block: u64, findings: &Findings) {

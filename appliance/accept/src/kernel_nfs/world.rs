@@ -3,8 +3,8 @@
 use super::Options;
 use super::mount::KernelMount;
 use crate::daemon::{Daemon, Setup};
-use crate::program::{self, run_within};
-use anyhow::{Context, Result, ensure};
+use crate::program::run_within;
+use anyhow::{Context, Result};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -90,15 +90,7 @@ pub fn tool(program: &str, arguments: &[impl AsRef<OsStr>], folder: &Path) -> Re
 /// The last step: nothing mounted, the daemon asked to end, and every block of the pool read.
 pub fn check(world: &mut World) -> Result<String> {
     world.mount.unmount()?;
-    let status = world.daemon.stop()?;
-    ensure!(status.success(), "after SIGTERM the daemon ended with {status}");
-    let mut check = program::cairn(&["check", "--data", "--dir"])?;
-    check.arg(world.daemon.dir());
-    let finished = run_within(check, TOOL_LIMIT)?;
-    let told = finished.stderr.clone() + &finished.stdout;
-    finished.succeeded("cairn check --data")?;
-    let last = told.lines().last().unwrap_or_default().to_owned();
-    ensure!(last.ends_with(": 0 findings"), "cairn check --data: {told}");
+    let last = world.daemon.stop_and_check()?;
     // Whoever asks whether it lives finds it alive; it also shows that the pool opens again.
     world.daemon.restart()?;
     Ok(last)

@@ -24,7 +24,6 @@ pub use totals::Totals;
 use crate::client::{Client, Cred};
 use crate::clock::{self, Deadline};
 use crate::daemon::{Daemon, Setup};
-use crate::program;
 use crate::tree::Tree;
 use anyhow::{Context, Result};
 use compare::Compared;
@@ -40,7 +39,6 @@ use worker::Worker;
 const KILLS_MAX: u32 = 50;
 /// Calls that copy one file, roughly: sets how far kills lie apart.
 const CALLS_A_FILE: u64 = 8;
-const CHECK_LIMIT: Duration = Duration::from_secs(600);
 
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -180,12 +178,7 @@ fn last_look(
         (compare::compare(&mut tree, ledger.tree())?, ledger.acknowledged())
     };
     totals.add(&daemon.status()?)?;
-    let ended = daemon.stop()?;
-    anyhow::ensure!(ended.success(), "SIGTERM ended the daemon with {ended}");
-
-    let mut check = program::cairn(&["check", "--data"])?;
-    check.arg("--dir").arg(daemon.dir());
-    program::run_within(check, CHECK_LIMIT)?.succeeded("cairn check --data")?;
+    daemon.stop_and_check()?;
 
     let summary =
         Summary { shards: options.shards, kills: kills + 1, acknowledged, totals, compared };

@@ -101,10 +101,7 @@ fn a_full_pool_deletes_and_takes_new_files_from_elsewhere() {
         client.remove(&two, &name).expect("a delete on a full pool, after a kill");
     }
     let daemon = served.daemon(test).expect("ours");
-    assert!(daemon.stop().expect("stops").success());
-    let mut check = cairn_accept::cairn(&["check", "--data"]).expect("cairn");
-    check.arg("--dir").arg(daemon.dir());
-    cairn_accept::finish(check).expect("runs").succeeded("cairn check").expect("nothing found");
+    daemon.stop_and_check().expect("nothing found");
 }
 
 fn cairn_names(client: &mut Client, dir: &nfs_fh3) -> Vec<Vec<u8>> {

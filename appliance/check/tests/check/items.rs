@@ -8,7 +8,7 @@ use crate::world::{NAME_KEY, World, name_hash, node_zone};
 use cairn_base::hash::siphash128;
 use cairn_base::{BlockNo, DeviceId};
 use cairn_format::item::{
-    EXTENT_OFFLINE, FileKind, INODE_TRUNCATING, LookupItem, OrphanHead, ReaddirHead,
+    Checksums, EXTENT_OFFLINE, FileKind, INODE_TRUNCATING, LookupItem, OrphanHead, ReaddirHead,
 };
 use cairn_format::key::Purpose;
 use cairn_format::{EntryPosition, InodeNo, Key, Seq};
@@ -125,6 +125,40 @@ fn a_file_that_is_being_truncated_may_have_blocks_behind_its_size() {
     });
     let report = check(&pool.lay().disk).expect("it is a pool");
     assert_eq!(report.findings, []);
+}
+
+/// A checksum where no data is mapped, in a group that has no other.
+fn left_over(world: &mut World, ino: InodeNo) {
+    let mut sums = Checksums::NONE;
+    sums.set(7, Some(0x1234_5678));
+    world.put_sums(ino, 9, &sums);
+}
+
+#[test]
+fn what_is_removed_in_steps_may_have_checksums_left_over_and_nothing_else_may() {
+    found("in front of the size", "checksum", "/big, file block 583", |pool| {
+        let ino = named(pool, "big");
+        patch(pool, ino, |item| {
+            item.size = (584 * 4096).into();
+            item.flags = INODE_TRUNCATING;
+        });
+        pool.each(|world| left_over(world, ino));
+    });
+    let mut truncated = sound(DeviceId(0));
+    let ino = named(&truncated, "big");
+    patch(&mut truncated, ino, |item| {
+        item.size = (582 * 4096 + 1).into();
+        item.flags = INODE_TRUNCATING;
+    });
+    truncated.each(|world| left_over(world, ino));
+    let mut removed = sound(DeviceId(0));
+    let dir = removed.states[0].child(ROOT, "a");
+    let ino = removed.states[0].child(dir, "file-000");
+    removed.states[2..].iter_mut().for_each(|world| left_over(world, ino));
+    for pool in [truncated, removed] {
+        let report = check(&pool.lay().disk).expect("it is a pool");
+        assert_eq!(report.findings, []);
+    }
 }
 
 #[test]
