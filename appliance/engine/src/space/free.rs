@@ -12,6 +12,7 @@
 //! suffice; a tablet nobody writes to loads nothing. The totals in the root say how much there is
 //! without loading.
 
+use super::holds::{HoldId, Holder, Holds};
 use super::{Reads, RunSet};
 use crate::limits::NODE_UNIT;
 use crate::log::Ticket;
@@ -40,10 +41,7 @@ struct Side {
     /// Blocks of all items.
     total: u64,
     /// Runs that operations hold.
-    reserved: RunSet,
-    /// The part of these that freezes, folds and merges hold: what a tablet keeps (`txn/permit.rs`) is for
-    /// them, so it is not counted a second time.
-    in_steps: RunSet,
+    reserved: Holds,
     promised: u64,
     /// Where the next search begins.
     hint: Option<BlockNo>,
@@ -57,8 +55,9 @@ impl Side {
     /// Blocks that a new promise may count on: also those that are deferred, which come back by
     /// themselves.
     fn unpromised(&self) -> u64 {
-        let held = self.reserved.blocks() - self.in_steps.blocks();
-        self.total.saturating_sub(held + self.promised)
+        // What a tablet keeps (`txn/permit.rs`) is for freezes, folds and merges: what they hold is not
+        // counted a second time.
+        self.total.saturating_sub(self.reserved.of_changes() + self.promised)
     }
 }
 
@@ -212,13 +211,13 @@ impl Space {
             let Some(found) = pick(&side, left) else { break };
             let run = Run::new(found.start, found.blocks.min(left));
             side.free.remove(run);
-            side.reserved.insert(run);
             side.hint = Some(run.end());
             left -= run.blocks;
             runs.push(run);
         }
+        let id = side.reserved.begin(&runs, Holder::Change);
         drop(side);
-        Reservation { space: Rc::clone(self), purpose: Purpose::Data, runs }
+        Reservation { space: Rc::clone(self), purpose: Purpose::Data, id, runs }
     }
 
     /// Reserves node units for a freeze or a fold, `want` blocks of them, lowest addresses first.
@@ -259,11 +258,10 @@ impl Space {
         let mut side = self.side(Purpose::Node).borrow_mut();
         for run in &runs {
             side.free.remove(*run);
-            side.reserved.insert(*run);
-            side.in_steps.insert(*run);
         }
+        let id = side.reserved.begin(&runs, Holder::Step);
         drop(side);
-        Reservation { space: Rc::clone(self), purpose: Purpose::Node, runs }
+        Reservation { space: Rc::clone(self), purpose: Purpose::Node, id, runs }
     }
 
     /// Reserves one run that `choose` picks among the free ones.
@@ -275,9 +273,9 @@ impl Space {
         let mut side = self.side(purpose).borrow_mut();
         let run = choose(&side.free)?;
         side.free.remove(run);
-        side.reserved.insert(run);
+        let id = side.reserved.begin(&[run], Holder::Change);
         drop(side);
-        Some(Reservation { space: Rc::clone(self), purpose, runs: vec![run] })
+        Some(Reservation { space: Rc::clone(self), purpose, id, runs: vec![run] })
     }
 
     /// The record that is being applied takes `run`, which a reservation holds until now.
@@ -299,7 +297,7 @@ impl Space {
             at = Run::new(here.end(), at.blocks - here.blocks);
         }
         side.total -= run.blocks;
-        side.release(run);
+        side.reserved.take(run);
     }
 
     /// The record that is being applied frees `run`; it is deferred until that record is durable.
@@ -324,13 +322,6 @@ impl Space {
 }
 
 impl Side {
-    fn release(&mut self, run: Run) {
-        self.reserved.remove(run);
-        for piece in self.in_steps.within(run) {
-            self.in_steps.remove(piece);
-        }
-    }
-
     /// Adds a free-run item, merged with its neighbours where they are known.
     fn add_item(&mut self, purpose: Purpose, run: Run, edits: &mut Vec<FreeEdit>) {
         let side = self;
@@ -410,6 +401,7 @@ impl Drop for Promise {
 pub struct Reservation {
     space: Rc<Space>,
     purpose: Purpose,
+    id: HoldId,
     runs: Vec<Run>,
 }
 
@@ -424,6 +416,11 @@ impl Reservation {
 
     pub fn absorb(&mut self, mut other: Reservation) {
         assert!(Rc::ptr_eq(&self.space, &other.space) && self.purpose == other.purpose);
+        let mut side = self.space.side(self.purpose).borrow_mut();
+        for run in &other.runs {
+            side.reserved.hand_over(other.id, self.id, *run);
+        }
+        drop(side);
         self.runs.append(&mut other.runs);
     }
 }
@@ -431,12 +428,44 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         let mut side = self.space.side(self.purpose).borrow_mut();
-        for run in self.runs.drain(..) {
-            // What a record took is no longer among the reserved.
-            for left in side.reserved.within(run) {
-                side.release(left);
+        for run in &self.runs {
+            // What a record took is not its own any more.
+            for left in side.reserved.end(self.id, *run) {
                 side.free.insert(left);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(start: u64, blocks: u64) -> Run {
+        Run::new(BlockNo::new(DeviceId(0), start), blocks)
+    }
+
+    /// A long write links part of its blocks; those are freed, and handed to somebody else, while it is
+    /// still at the rest.
+    #[test]
+    fn a_reservation_that_ends_leaves_alone_what_it_held_once_and_others_hold_now() {
+        let space = Space::new(Rc::new(Reads::default()), [0, 0, 8]);
+        space.load(Purpose::Data, &[run(64, 8)], None);
+        let mut edits = Vec::new();
+        let first = space.reserve_data(8);
+        space.take(Purpose::Data, run(64, 4), &mut edits);
+        space.free(Purpose::Data, run(64, 4), Ticket::NONE, &mut edits);
+        assert!(space.mature(true, |_| true));
+        let second = space.reserve_data(4);
+        assert_eq!(second.runs(), [run(64, 4)]);
+
+        drop(first);
+        assert_eq!(space.ready(Purpose::Data), 4);
+        let third = space.reserve_data(8);
+        assert_eq!(third.runs(), [run(68, 4)], "nobody gets what the second holds");
+        space.take(Purpose::Data, run(64, 4), &mut edits);
+        drop((second, third));
+        assert_eq!((space.ready(Purpose::Data), space.total(Purpose::Data)), (4, 4));
+        assert_eq!(space.unpromised(Purpose::Data), 4);
     }
 }

@@ -3,6 +3,7 @@
 
 mod acquire;
 mod free;
+mod holds;
 mod reads;
 mod runs;
 mod zones;
