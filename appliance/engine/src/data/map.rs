@@ -6,12 +6,10 @@
 //! ever rewritten to make a file shorter, and growing a file never shows old bytes, as long as
 //! nothing that can be non-zero is mapped behind the size.
 //!
-//! Mapping new content over old is one thing: what overlaps is trimmed, split or dropped, its blocks
-//! are freed by the same record, its checksums are replaced, and the inode's counts follow. Checksums
-//! are kept 64 blocks an item, so that trimming an extent touches no other item.
+//! Checksums are kept 64 blocks an item, so that trimming an extent touches no other item.
 //!
 //! Bounds are the caller's: a record that maps `n` blocks changes at most about two extents, one
-//! freed run and one checksum for each.
+//! freed run and one checksum for each (`replace.rs`).
 
 use crate::limits::EXTENT_BLOCKS_MAX;
 use crate::txn::{Stop, View};
@@ -56,28 +54,38 @@ impl MappedExtent {
             Run::new(start, part.end - part.start)
         })
     }
-}
 
-/// New content for file blocks of one MiB, from `first_block` on.
-#[derive(Clone, Debug)]
-pub struct NewExtent<'a> {
-    pub first_block: u64,
-    /// Bytes; behind them the last block is zero.
-    pub length: u64,
-    pub content: Content<'a>,
-}
+    /// A part of it, if there is any; one block is all of it or nothing.
+    pub fn part(&self, part: Range<u64>) -> Option<MappedExtent> {
+        if part.is_empty() {
+            return None;
+        }
+        let skipped = (part.start - self.first_block) * BLOCK;
+        let length = (self.head.length.get() - skipped).min((part.end - part.start) * BLOCK);
+        let start = self.run(&part).map_or(0, |run| run.start.raw());
+        Some(MappedExtent {
+            first_block: part.start,
+            blocks: part.end - part.start,
+            head: ExtentHead { start: start.into(), length: length.into(), ..self.head },
+            inline: self.inline.clone(),
+        })
+    }
 
-#[derive(Clone, Debug)]
-pub enum Content<'a> {
-    /// Device blocks, each with its CRC-32C.
-    Run { start: BlockNo, crc: Vec<u32> },
-    /// The bytes of one block.
-    Inline(&'a [u8]),
-}
+    /// Are both one extent, in the file and on the device?
+    pub fn goes_on_in(&self, next: &MappedExtent) -> bool {
+        let is_run = |extent: &MappedExtent| extent.head.flags == 0 && extent.head.start.get() != 0;
+        is_run(self)
+            && is_run(next)
+            && !next.first_block.is_multiple_of(EXTENT_BLOCKS_MAX)
+            && self.end() == next.first_block * BLOCK
+            && self.run(&(self.first_block..self.end_block())).map(|run| run.end().raw())
+                == Some(next.head.start.get())
+    }
 
-impl NewExtent<'_> {
-    fn blocks(&self) -> Range<u64> {
-        self.first_block..self.first_block + self.length.div_ceil(BLOCK)
+    /// Takes in the one it goes on in.
+    pub fn append(&mut self, next: &MappedExtent) {
+        self.head.length = (self.head.length.get() + next.head.length.get()).into();
+        self.blocks += next.blocks;
     }
 }
 
@@ -174,69 +182,6 @@ pub fn checksum_of(sums: &BTreeMap<u64, Checksums>, block: u64) -> Option<u32> {
     group.get((block % CHECKSUMS_PER_ITEM) as usize)
 }
 
-/// Maps new content, in place of whatever the file has there. The runs are taken and the inode is
-/// stored by the caller.
-pub fn replace(
-    view: &mut View<'_>,
-    ino: InodeNo,
-    item: &mut InodeItem,
-    new: &[NewExtent<'_>],
-) -> Result<(), Stop> {
-    for extent in new {
-        let blocks = extent.blocks();
-        assert!(
-            !blocks.is_empty()
-                && blocks.start / EXTENT_BLOCKS_MAX == (blocks.end - 1) / EXTENT_BLOCKS_MAX,
-            "an extent lies inside one file MiB"
-        );
-        unmap(view, ino, item, blocks.clone())?;
-        match &extent.content {
-            Content::Run { start, crc } => {
-                assert!(crc.len() as u64 == blocks.end - blocks.start, "a checksum a block");
-                set_checksums(view, ino, blocks.clone(), |block| {
-                    Some(crc[(block - blocks.start) as usize])
-                })?;
-                put_run(view, ino, extent, *start)?;
-            }
-            Content::Inline(bytes) => {
-                set_checksums(view, ino, blocks.clone(), |_| None)?;
-                put_inline(view, ino, extent.first_block, bytes);
-            }
-        }
-        item.online_blocks = (item.online_blocks.get() + blocks.end - blocks.start).into();
-    }
-    Ok(())
-}
-
-/// Puts a run's extent, as one with its neighbour in front where both sides meet.
-fn put_run(
-    view: &mut View<'_>,
-    ino: InodeNo,
-    extent: &NewExtent<'_>,
-    start: BlockNo,
-) -> Result<(), Stop> {
-    let first = extent.first_block;
-    let mut head = ExtentHead {
-        start: start.raw().into(),
-        length: extent.length.into(),
-        flags: 0,
-        version: 0,
-    };
-    let mut key = Key::extent(ino, first);
-    if !first.is_multiple_of(EXTENT_BLOCKS_MAX)
-        && let Some(before) = extents(view, ino, first - 1..first)?.pop()
-        && before.head.flags == 0
-        && before.run(&(before.first_block..first)).is_some_and(|run| run.end() == start)
-        && before.end() == first * BLOCK
-    {
-        head.start = before.head.start;
-        head.length = (before.head.length.get() + extent.length).into();
-        key = Key::extent(ino, before.first_block);
-    }
-    view.put(ino.tablet(), key, head.as_bytes());
-    Ok(())
-}
-
 fn put_inline(view: &mut View<'_>, ino: InodeNo, block: u64, bytes: &[u8]) {
     let head = ExtentHead {
         start: 0.into(),
@@ -247,37 +192,6 @@ fn put_inline(view: &mut View<'_>, ino: InodeNo, block: u64, bytes: &[u8]) {
     let mut value = head.as_bytes().to_vec();
     value.extend_from_slice(bytes);
     view.put(ino.tablet(), Key::extent(ino, block), &value);
-}
-
-/// Takes `blocks` out of the map and frees what they had. Their checksums stay for the caller.
-pub fn unmap(
-    view: &mut View<'_>,
-    ino: InodeNo,
-    item: &mut InodeItem,
-    blocks: Range<u64>,
-) -> Result<(), Stop> {
-    let tablet = ino.tablet();
-    for old in extents(view, ino, blocks.clone())? {
-        let gone = old.first_block.max(blocks.start)..old.end_block().min(blocks.end);
-        view.delete(tablet, Key::extent(ino, old.first_block));
-        if old.first_block < gone.start {
-            let length = (gone.start - old.first_block) * BLOCK;
-            let head = ExtentHead { length: length.into(), ..old.head };
-            view.put(tablet, Key::extent(ino, old.first_block), head.as_bytes());
-        }
-        if gone.end < old.end_block() {
-            let skipped = gone.end - old.first_block;
-            let start = old.run(&(gone.end..old.end_block())).map_or(0, |run| run.start.raw());
-            let head = ExtentHead {
-                start: start.into(),
-                length: (old.head.length.get() - skipped * BLOCK).into(),
-                ..old.head
-            };
-            view.put(tablet, Key::extent(ino, gone.end), head.as_bytes());
-        }
-        release(view, ino, item, &old, gone);
-    }
-    Ok(())
 }
 
 /// Ends an extent at the file byte `end`, which lies inside it.
@@ -344,14 +258,25 @@ pub fn set_checksums(
         for block in blocks.start.max(first)..blocks.end.min(first + CHECKSUMS_PER_ITEM) {
             sums.set((block - first) as usize, crc(block));
         }
-        let key = Key::checksums(ino, group);
-        if sums.mask != 0 {
-            let mut bytes = [0; Checksums::ENCODED_BYTES_MAX];
-            let len = sums.encode(&mut bytes);
-            view.put(ino.tablet(), key, &bytes[..len]);
-        } else if old.is_some() {
-            view.delete(ino.tablet(), key);
-        }
+        store_checksums(view, ino, group, &sums, old.is_some());
     }
     Ok(())
+}
+
+/// `is_there`: the group has an item.
+pub fn store_checksums(
+    view: &mut View<'_>,
+    ino: InodeNo,
+    group: u64,
+    sums: &Checksums,
+    is_there: bool,
+) {
+    let key = Key::checksums(ino, group);
+    if sums.mask != 0 {
+        let mut bytes = [0; Checksums::ENCODED_BYTES_MAX];
+        let len = sums.encode(&mut bytes);
+        view.put(ino.tablet(), key, &bytes[..len]);
+    } else if is_there {
+        view.delete(ino.tablet(), key);
+    }
 }

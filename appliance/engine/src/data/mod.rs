@@ -2,7 +2,8 @@
 //!
 //! A write lands in its file's overlay (`overlay.rs`, `buffered.rs`, `write.rs`) and is placed later: on the device,
 //! or inside the log as inline extents (`write_back.rs`), which move to the device when their
-//! memtable freezes (`spill.rs`). `map.rs` is the extent map, `read.rs` puts overlay, cache and map
+//! memtable freezes (`spill.rs`). `map.rs` is the extent map, `replace.rs` maps new content over
+//! old, `read.rs` puts overlay, cache and map
 //! together and verifies every block that comes from a device, `readahead.rs` reads what is likely to be
 //! asked for next, `truncate.rs` takes data away.
 
@@ -16,6 +17,7 @@ mod overlay;
 mod place;
 mod read;
 mod readahead;
+mod replace;
 mod spill;
 mod truncate;
 mod write;

@@ -7,7 +7,7 @@
 use super::BLOCK;
 use super::buffered::PageData;
 use super::join::join;
-use super::map::{Content, NewExtent};
+use super::replace::{Content, NewExtent};
 use crate::error::FsError;
 use crate::limits::EXTENT_BLOCKS_MAX;
 use crate::shard::Shard;

@@ -10,8 +10,8 @@
 //! for none: they make the memtable smaller.
 
 use super::buffered::PageData;
-use super::map::{self, NewExtent};
 use super::place::{Placed, addresses, extents_of, runs_of};
+use super::replace::{NewExtent, replace};
 use crate::error::FsError;
 use crate::limits::INLINE_FILE_BYTES_MAX;
 use crate::log::Entry;
@@ -179,7 +179,7 @@ fn link(view: &mut View<'_>, chunk: &[(&Item, &Placed)]) -> Result<(), Stop> {
             }
         }
         let new: Vec<NewExtent<'_>> = extents_of(same.iter().copied());
-        map::replace(view, ino, &mut inode, &new)?;
+        replace(view, ino, &mut inode, &new)?;
         for run in runs_of(same.iter().copied()) {
             view.take_run(ino.tablet(), Purpose::Data, run);
         }

@@ -5,6 +5,7 @@
 
 mod cached;
 mod fragmented;
+mod replaced;
 
 use super::{BLOCK, Incoming, map, truncate_in};
 use crate::attr::FileKind;

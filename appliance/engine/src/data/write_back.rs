@@ -19,9 +19,10 @@
 //! at once when much is dirty. Nobody waits for it unless the budget is spent.
 
 use super::buffered::{Buffered, Flight};
+use super::join;
 use super::overlay::Overlay;
 use super::place::{Placed, addresses, extents_of, runs_of};
-use super::{join, map};
+use super::replace::{Content, NewExtent, replace};
 use crate::error::FsError;
 use crate::limits::{DIRTY_AGE_MS, INLINE_WRITE_BYTES_MAX};
 use crate::log::Ticket;
@@ -35,7 +36,7 @@ use cairn_format::InodeNo;
 use cairn_format::item::{INODE_TRUNCATING, InodeItem};
 use cairn_format::key::Purpose;
 use cairn_reactor::race;
-use map::{Content, NewExtent};
+
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -154,7 +155,7 @@ impl<D: Doors> Shard<D> {
                     content: Content::Inline(&flight.data[..flight.len as usize]),
                 })
                 .collect();
-            map::replace(view, ino, &mut item, &new)?;
+            replace(view, ino, &mut item, &new)?;
             job.carry(view, &mut item, &flights.iter().collect::<Vec<_>>());
             Ok(())
         });
@@ -222,7 +223,7 @@ impl<D: Doors> Shard<D> {
                 return Ok(0);
             }
             let new = extents_of(wanted.iter().map(|page| &page.placed));
-            map::replace(view, ino, &mut item, &new)?;
+            replace(view, ino, &mut item, &new)?;
             for run in runs_of(wanted.iter().map(|page| &page.placed)) {
                 view.take_run(ino.tablet(), Purpose::Data, run);
             }
