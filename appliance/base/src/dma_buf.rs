@@ -12,6 +12,10 @@
 //! the heap has an arena that is too small. Pages are touched when they are first used, not at
 //! start: an embedded daemon stays small.
 //!
+//! The first touch of a page costs more than a copy of it, since the kernel zeroes it. Another thread may
+//! pay for that in advance (`Arena::warm`), a little ahead of what is carved, and whoever can do with
+//! fewer buffers asks whether the next one would be cold (`DmaBuf::next_is_cold`).
+//!
 //! Where memory is short (`Arena::within`), an arena keeps no more pages than it was told, as far as its
 //! buffers allow: above that, chunks that wait for their next use give their pages back to the kernel,
 //! and get zeroed ones when they are used again. Where every page counts, pages are small ones, since a
@@ -91,6 +95,8 @@ struct Pool {
     map: Option<Map>,
     /// Blocks of the mapping below this one have been carved.
     carved_blocks: AtomicUsize,
+    /// Blocks below this one have pages; without anybody who warms, all count as such.
+    warm_blocks: AtomicUsize,
     /// By class: the first block of each chunk that waits for its next use.
     free: [ArrayQueue<usize>; CLASS_BYTES.len()],
     /// By class: chunks that wait without pages.
@@ -140,6 +146,7 @@ impl Arena {
         let pool = Pool {
             map,
             carved_blocks: AtomicUsize::new(0),
+            warm_blocks: AtomicUsize::new(usize::MAX),
             free: CLASS_BYTES.map(|bytes| list(blocks, bytes)),
             bare: CLASS_BYTES.map(|bytes| list(gives_back, bytes)),
             resident_bytes: AtomicUsize::new(0),
@@ -179,6 +186,32 @@ impl Arena {
         }
     }
 
+    /// Lets the kernel make pages for the part of the mapping that comes next, as much of it at once as
+    /// `bytes`, and up to `ahead` in front of what is carved. True when it did something.
+    ///
+    /// Called again and again, by one thread that nobody waits for.
+    pub fn warm(&self, bytes: usize, ahead: impl Fn(usize) -> usize) -> bool {
+        let pool = &*self.pool;
+        let Some(map) = &pool.map else { return false };
+        let carved = pool.carved_blocks.load(Ordering::Relaxed);
+        let warm = match pool.warm_blocks.load(Ordering::Relaxed) {
+            usize::MAX => 0,
+            warm => warm,
+        };
+        let from = warm.max(carved);
+        let wanted = carved.saturating_add(ahead(carved * BLOCK_BYTES) / BLOCK_BYTES);
+        let most = map.blocks.min(pool.resident_bytes_max / BLOCK_BYTES);
+        let to = wanted.min(from + bytes / BLOCK_BYTES).min(most);
+        if to <= from {
+            pool.warm_blocks.store(from, Ordering::Relaxed);
+            return false;
+        }
+        let is_warm = map.populate(from, to - from);
+        // A kernel that does not know this touches pages when they are used, like without us.
+        pool.warm_blocks.store(if is_warm { to } else { usize::MAX }, Ordering::Relaxed);
+        is_warm
+    }
+
     fn chunk(&self, len: usize) -> Option<DmaBuf> {
         let map = self.pool.map.as_ref()?;
         let class = CLASS_BYTES.iter().position(|&bytes| len <= bytes)?;
@@ -214,6 +247,11 @@ impl Pool {
         let grow = |carved: usize| Some(carved + blocks).filter(|&end| end <= map_blocks);
         // Relaxed: only the number itself is shared, a chunk's bytes are zero since the mapping.
         self.carved_blocks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).ok()
+    }
+
+    fn next_is_cold(&self, class: usize) -> bool {
+        let end = self.carved_blocks.load(Ordering::Relaxed) + CLASS_BYTES[class] / BLOCK_BYTES;
+        self.free[class].is_empty() && end > self.warm_blocks.load(Ordering::Relaxed)
     }
 
     fn has_too_many_pages(&self) -> bool {
@@ -284,6 +322,12 @@ impl Map {
         done.is_ok()
     }
 
+    /// False where the kernel cannot, or has no memory left.
+    fn populate(&self, block: usize, blocks: usize) -> bool {
+        let offset = self.start + block * BLOCK_BYTES;
+        self.raw.advise_range(Advice::PopulateWrite, offset, blocks * BLOCK_BYTES).is_ok()
+    }
+
     fn block_start(&self, block: usize) -> NonNull<u8> {
         assert!(block < self.blocks);
         let offset = self.start + block * BLOCK_BYTES;
@@ -334,6 +378,14 @@ impl DmaBuf {
         // SAFETY: `start` leads to at least `len` bytes of one allocation, and `bytes` is not more.
         self.start = unsafe { self.start.add(bytes) };
         self.len -= bytes;
+    }
+
+    /// Would another one like it take memory that nobody has touched yet?
+    pub fn next_is_cold(&self) -> bool {
+        match self.home {
+            Home::Chunk { class, .. } => self.pool.next_is_cold(class),
+            Home::Heap { .. } => false,
+        }
     }
 
     /// Bytes of memory that it keeps, seen or not.
@@ -509,6 +561,26 @@ mod tests {
         drop((large, second, oversized));
         assert_eq!(arena.usage().heap_bytes, 0);
         assert_eq!(arena.usage().heap_allocs, 2);
+    }
+
+    #[test]
+    fn what_was_made_ready_in_advance_is_not_cold_and_what_comes_behind_it_is() {
+        let arena = mapped(8 << 20);
+        let chunk = CLASS_BYTES[4];
+        let first = arena.alloc(chunk);
+        assert!(!first.next_is_cold(), "nobody warms");
+        let ahead = |carved: usize| carved.max(2 << 20);
+        assert!(arena.warm(2 << 20, ahead));
+        assert!(!arena.warm(2 << 20, ahead), "it is ahead far enough");
+        assert!(!first.next_is_cold());
+        let second = arena.alloc(chunk);
+        assert!(first.next_is_cold());
+        drop(second);
+        assert!(!first.next_is_cold(), "there is one that was used before");
+        let most = usize::MAX >> 1;
+        while arena.warm(2 << 20, |_| most) {}
+        let all: Vec<DmaBuf> = (0..6).map(|_| arena.alloc(chunk)).collect();
+        assert!(all.iter().all(|buf| buf.iter().all(|byte| *byte == 0)), "warm pages are zeroed");
     }
 
     #[test]

@@ -20,6 +20,11 @@ use clap::Parser;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// Memtables come and go between what stays, in pieces of every size: glibc's malloc kept twice of what was
+/// in use after half an hour of that, and more with every minute (docs/decisions/0016-jemalloc.md).
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 #[derive(Parser)]
 #[command(
     name = "cairn",

@@ -34,6 +34,7 @@ mod signature;
 mod snapshot_disk;
 mod supervisor;
 mod tally;
+mod warmer;
 mod wire_up;
 
 pub use cairn_nvme::Mode;

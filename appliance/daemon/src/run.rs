@@ -25,6 +25,7 @@ use crate::rpcbind;
 use crate::shutdown::Shutdown;
 use crate::supervisor;
 use crate::tally::Tally;
+use crate::warmer::Warmer;
 use crate::wire_up::{self, News, ShardPlan};
 use cairn_base::BLOCK_BYTES;
 use cairn_base::dma_buf::Backing;
@@ -198,6 +199,8 @@ struct Shards {
     frontends: Arc<Frontends>,
     news: UnboundedReceiver<News>,
     shutdown: Shutdown,
+    /// Where memory has no budget.
+    _warmer: Option<Warmer>,
 }
 
 impl Shards {
@@ -226,6 +229,11 @@ impl Shards {
             };
             tracing::warn!("no reserved 2 MiB pages (vm.nr_hugepages): buffers use {pages}");
         }
+        let warmer = match division.limits.budget {
+            None => Some(Warmer::start(arena.clone())),
+            Some(_) => None,
+        };
+        let warmer = warmer.transpose().map_err(|e| Failure::io("cannot start a thread", &e))?;
         let (teller, news) = unbounded_channel();
         let pins = cores.assign(u16::try_from(count).unwrap_or(u16::MAX));
         let tally = Tally::default();
@@ -261,7 +269,7 @@ impl Shards {
         }
         let lookup = callers.first().cloned().ok_or_else(broken)?;
         let frontends = Frontends::new(desks, lookup, tally, division);
-        Ok(Shards { threads, callers, frontends, news, shutdown })
+        Ok(Shards { threads, callers, frontends, news, shutdown, _warmer: warmer })
     }
 
     fn count(&self) -> u16 {

@@ -4,13 +4,16 @@
 //! with slices of that. A run goes as a whole when the budget needs its room; until then single blocks
 //! of it can be forgotten. Runs never overlap: a new one takes the place of those it meets.
 //!
+//! What is kept keeps its buffer, so while the budget is not reached the next buffers take memory that was
+//! not used before, which is slow. So the cache grows only as fast as such memory is made ready.
+//!
 //! A run costs what its buffer keeps in memory, however much of that it shows. Two runs in one buffer
 //! pay for it twice: the budget is never exceeded by what is kept.
 
 use super::buffered::PageData;
 use cairn_base::{BLOCK_BYTES, BlockNo, DmaBuf};
 use quick_cache::{Lifecycle, Weighter};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -86,15 +89,23 @@ pub struct CachedRuns {
     /// The first block of each run that is kept, and the one behind its last.
     index: RefCell<BTreeMap<u64, u64>>,
     budget: usize,
+    /// Bytes that it may keep for now.
+    grown: Cell<usize>,
 }
+
+/// It grows to this whatever it costs, and by that much at a time.
+const GROWN_FIRST: usize = 64 << 20;
+const GROWTH: usize = 16 << 20;
 
 impl CachedRuns {
     pub fn new(budget: usize) -> CachedRuns {
         // Most runs are as long as one READ or WRITE; room in the tables is made as they come in.
         let expected = (budget >> 20).clamp(1, 1 << 10);
-        let blocks = (budget / BLOCK_BYTES) as u64;
+        let grown = budget.min(GROWN_FIRST);
+        let blocks = (grown / BLOCK_BYTES) as u64;
         let kept = Kept::with(expected, blocks, HeldBlocks, Default::default(), Evicted);
-        CachedRuns { kept: RefCell::new(kept), index: RefCell::default(), budget }
+        let (kept, index, grown) = (RefCell::new(kept), RefCell::default(), Cell::new(grown));
+        CachedRuns { kept, index, budget, grown }
     }
 
     pub fn bytes(&self) -> usize {
@@ -104,6 +115,16 @@ impl CachedRuns {
     /// Would a run in `buf` be kept at all?
     pub fn has_room_for(&self, buf: &DmaBuf) -> bool {
         buf.held_bytes() <= self.budget / 4
+    }
+
+    /// May keep more if it is full, unless that would cost.
+    fn grow_for(&self, buf: &DmaBuf) {
+        let grown = self.grown.get();
+        if grown < self.budget && self.bytes() + buf.held_bytes() > grown && !buf.next_is_cold() {
+            let grown = self.budget.min(grown + GROWTH);
+            self.grown.set(grown);
+            self.kept.borrow_mut().set_capacity((grown / BLOCK_BYTES) as u64);
+        }
     }
 
     /// The run that has `block`.
@@ -129,6 +150,7 @@ impl CachedRuns {
         for met in self.overlapping(first..run.end()) {
             self.drop_run(met.first);
         }
+        self.grow_for(buf);
         self.index.borrow_mut().insert(first, run.end());
         let evicted = self.kept.borrow_mut().insert_with_lifecycle(first, Rc::new(run));
         let mut index = self.index.borrow_mut();
@@ -167,6 +189,7 @@ impl CachedRuns {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cairn_base::dma_buf::HugePages;
     use cairn_base::{Arena, DeviceId};
 
     const MIB: usize = 1 << 20;
@@ -234,5 +257,27 @@ mod tests {
         assert!(runs.bytes() >= 3 * MIB);
         let huge = Arena::heap().alloc(2 * MIB);
         assert!(!runs.has_room_for(&huge));
+    }
+
+    #[test]
+    fn it_grows_no_faster_than_memory_is_made_ready() {
+        let (arena, _) = Arena::new(512 << 20, HugePages::Never);
+        assert!(arena.warm(1 << 20, |_| 1 << 20), "from now on memory is cold until it is warmed");
+        let runs = CachedRuns::new(256 << 20);
+        let stream = |from: u64, count: u64| {
+            for n in from..from + count {
+                let buf = Arc::new(arena.alloc(1 << 20));
+                runs.keep(BlockNo::new(DeviceId(0), n << 8), &[7; 256], &buf, 0);
+            }
+        };
+        stream(0, 200);
+        assert!(runs.bytes() > GROWN_FIRST / 2 && runs.bytes() <= GROWN_FIRST, "{}", runs.bytes());
+        let before = arena.usage().carved_bytes;
+        stream(200, 200);
+        assert!(arena.usage().carved_bytes <= before, "what went makes room for what comes");
+        while arena.warm(4 << 20, |_| 24 << 20) {}
+        stream(400, 200);
+        assert!(runs.bytes() > GROWN_FIRST, "{}", runs.bytes());
+        assert!(runs.bytes() <= GROWN_FIRST + 2 * GROWTH, "{}", runs.bytes());
     }
 }
