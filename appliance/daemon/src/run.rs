@@ -57,6 +57,9 @@ pub fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
     runtime.block_on(async {
         // From here on a signal is an orderly end, also while the pool recovers.
         let stop = stop_signal().map_err(|e| Failure::io("cannot catch signals", &e))?;
+        // Once caught it ends nobody: a pool file that may not grow is an error of one write.
+        let too_large = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+        let _caught = signal(too_large).map_err(|e| Failure::io("cannot catch signals", &e))?;
         supervisor::recovering();
         if let Err(errno) = descriptors::take_all() {
             tracing::warn!("cannot raise the limit of open files: {}", errno.desc());

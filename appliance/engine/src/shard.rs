@@ -450,7 +450,9 @@ impl<D: Doors> Shard<D> {
                     if purpose == Purpose::Data {
                         self.core.data_cache.forget(run.start, run.blocks);
                     }
-                    space.free(purpose, run, ticket, &mut changed);
+                    if space.free(purpose, run, ticket, &mut changed) {
+                        self.mature(&tablet);
+                    }
                 }
                 SpaceChange::Receive(run) => space.receive(purpose, run, ticket, &mut changed),
             }

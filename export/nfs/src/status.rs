@@ -5,6 +5,8 @@
 //! archive tier, whose recall has been queued by then, and for queues that are full. A shard that has
 //! stopped is different: it comes back with a restart only, so its answer is IO at once instead of a
 //! client that hangs.
+//!
+//! Where the file system below a pool file is full the device is not broken: NOSPC says what helps.
 
 use crate::handle::HandleError;
 use crate::mount_wire::MountError;
@@ -32,6 +34,7 @@ pub fn nfs_stat(error: FsError) -> NfsStat {
         FsError::GuardMismatch => NfsStat::NotSync,
         FsError::BadPosition => NfsStat::BadCookie,
         FsError::Offline | FsError::Busy => NfsStat::Jukebox,
+        error if error.is_room_below() => NfsStat::NoSpc,
         FsError::Media { .. } | FsError::Corrupt { .. } | FsError::Stopped => NfsStat::Io,
     }
 }
@@ -85,6 +88,8 @@ impl<F: Default> From<FsError> for Failure<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cairn_base::BlockNo;
+    use cairn_base::door::MediaError;
 
     /// The numbers that a client sees, from RFC 1813, section 2.6.
     #[test]
@@ -112,6 +117,10 @@ mod tests {
         ] {
             assert_eq!(nfs_stat(error).number(), number, "{error}");
         }
+        let failed =
+            |error| nfs_stat(FsError::Media { block: BlockNo::from_raw(7), error }).number();
+        assert_eq!([28, 122, 27].map(|errno| failed(MediaError::Write(errno))), [28; 3]);
+        assert_eq!([MediaError::Write(5), MediaError::Read(28)].map(failed), [5; 2]);
         assert_eq!(handle_stat(HandleError::Malformed).number(), 10001);
         assert_eq!(handle_stat(HandleError::Foreign).number(), 70);
     }

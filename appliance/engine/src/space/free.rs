@@ -23,6 +23,9 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
+/// Runs that are freed between two looks at those that wait.
+const DEFERRED_BETWEEN: usize = 64;
+
 struct Deferred {
     ticket: Ticket,
     age: u64,
@@ -169,6 +172,10 @@ impl Space {
             while reuse && side.deferred.front().is_some_and(is_safe) {
                 safe.extend(side.deferred.pop_front().map(|deferred| deferred.run));
             }
+            let room = 2 * side.deferred.len() + DEFERRED_BETWEEN;
+            if side.deferred.capacity() > 2 * room {
+                side.deferred.shrink_to(room);
+            }
             for run in safe.into_iter().filter(|run| side.is_loaded(run.start)).collect::<Vec<_>>()
             {
                 side.free.insert(run);
@@ -301,7 +308,16 @@ impl Space {
     }
 
     /// The record that is being applied frees `run`; it is deferred until that record is durable.
-    pub fn free(&self, purpose: Purpose, run: Run, ticket: Ticket, edits: &mut Vec<FreeEdit>) {
+    ///
+    /// True when it is time for `mature`: a tablet that nobody writes to any more, where files are removed,
+    /// would else remember each of their runs.
+    pub fn free(
+        &self,
+        purpose: Purpose,
+        run: Run,
+        ticket: Ticket,
+        edits: &mut Vec<FreeEdit>,
+    ) -> bool {
         let age = self.reads.close_age();
         let mut side = self.side(purpose).borrow_mut();
         if planted(Sabotage::RunReusedEarly) && side.is_loaded(run.start) {
@@ -311,6 +327,7 @@ impl Space {
             side.deferred.push_back(Deferred { ticket, age, run });
         }
         side.add_item(purpose, run, edits);
+        side.deferred.len() % DEFERRED_BETWEEN == DEFERRED_BETWEEN - 1
     }
 
     /// The record that is being applied brings `run` from another tablet, where it was free.
@@ -467,5 +484,30 @@ mod tests {
         drop((second, third));
         assert_eq!((space.ready(Purpose::Data), space.total(Purpose::Data)), (4, 4));
         assert_eq!(space.unpromised(Purpose::Data), 4);
+    }
+
+    #[test]
+    fn a_tablet_where_files_are_only_removed_remembers_few_of_their_runs() {
+        let space = Space::new(Rc::new(Reads::default()), [0; 3]);
+        let (mut edits, mut looks) = (Vec::new(), 0);
+        for n in 0..10_000 {
+            if space.free(Purpose::Data, run(64 + 2 * n, 1), Ticket::NONE, &mut edits) {
+                looks += 1;
+                space.mature(true, |_| true);
+            }
+            assert!(space.side(Purpose::Data).borrow().deferred.len() < DEFERRED_BETWEEN);
+        }
+        assert!((100..200).contains(&looks), "{looks}");
+        // While they must be kept, the look is cheap; afterwards their memory is given back.
+        for n in 10_000..50_000 {
+            if space.free(Purpose::Data, run(64 + 2 * n, 1), Ticket::NONE, &mut edits) {
+                space.mature(false, |_| true);
+            }
+        }
+        assert!(space.side(Purpose::Data).borrow().deferred.len() >= 40_000);
+        space.mature(true, |_| true);
+        let side = space.side(Purpose::Data).borrow();
+        assert!(side.deferred.is_empty() && side.deferred.capacity() < 1000);
+        assert_eq!(side.free.blocks(), 50_000);
     }
 }
