@@ -3,6 +3,7 @@
 use super::refused;
 use cairn_accept::nfs3_types::nfs3::*;
 use cairn_accept::{Client, Served, eventually};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use std::time::Duration;
 
 const CHUNK: usize = 64 << 10;
@@ -119,4 +120,31 @@ fn cairn_names(client: &mut Client, dir: &nfs_fh3) -> Vec<Vec<u8>> {
             return names;
         }
     }
+}
+
+/// As on a full file system below a sparse pool file, without one: writes fail, and the kernel would
+/// send SIGXFSZ as well.
+#[test]
+fn a_pool_file_that_may_not_grow_is_a_full_disk_to_clients_and_no_end() {
+    let test = "file_may_not_grow";
+    let Some(mut served) = Served::start_with(test, |setup| setup.size = "1G") else { return };
+    if served.is_foreign() {
+        return; // its process is not ours to limit
+    }
+    let daemon = served.daemon(test).expect("ours");
+    let pid = i32::try_from(daemon.pid()).ok().and_then(Pid::from_raw);
+    let limit = Rlimit { current: Some(300 << 20), maximum: Some(300 << 20) };
+    prlimit(pid, Resource::Fsize, limit).expect("a limit may be lowered");
+    let mut client = served.connect();
+    let root = client.root().clone();
+    let written = fill(&mut client, &root);
+    assert!(written.len() >= 10, "only {} files of 4 MiB fit into 300 MiB", written.len());
+    for (name, handle, letter) in &written {
+        let part = client.read(handle, 0, 4096).expect("what was committed can be read");
+        assert!(part.data.iter().all(|byte| byte == letter), "{name} differs");
+    }
+    let last = format!("file-{}", written.len());
+    client.remove(&root, last.as_bytes()).expect("a delete needs no room in the file");
+    let daemon = served.daemon(test).expect("ours");
+    daemon.stop_and_check().expect("nothing found");
 }
