@@ -90,6 +90,8 @@ counters! {
     data_blocks_written,
     /// Write-backs finished.
     write_backs,
+    /// Write-backs that failed: what was buffered is lost, and clients are told.
+    write_backs_lost,
     /// Blocks read at open inside the log areas.
     open_blocks_read_in_logs,
     /// Blocks read at open elsewhere.

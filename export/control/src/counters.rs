@@ -126,6 +126,7 @@ rows! {
     local_now tasks "tasks" "Tasks that exist on the shard.";
     counted trims "trims" "Times the log's tail moved up.";
     counted write_backs "writes" "Write-backs of buffered file data that finished.";
+    counted write_backs_lost "writes" "Write-backs that failed: the data is lost, and its clients are told.";
     counted zones_returned "zones" "Zones that tablets gave back.";
     counted zones_taken "zones" "Zones that tablets took.";
 }

@@ -573,6 +573,7 @@ fn a_lost_write_back_is_told_once_and_leaves_the_file_as_it_was() {
         assert!(shard.write_back_all().await.is_err());
         shard.disk.0.writes_fail.set(false);
         assert_ne!(shard.write_verifier(), verifier);
+        assert_eq!(shard.core.counters.write_backs_lost.get(), 1);
         assert!(read_all(&shard, ino).await == old);
         assert!(matches!(commit(&shard, ino).await, Err(FsError::Media { .. })));
         assert_eq!(commit(&shard, ino).await, Ok(()));

@@ -120,6 +120,7 @@ impl<D: Doors> Shard<D> {
                 };
             if let Err(error) = placed {
                 tablet.overlays.lose(&overlay, error);
+                self.core.counters.write_backs_lost.add(1);
                 self.change_write_verifier();
                 return Err(error);
             }
