@@ -77,14 +77,14 @@ impl FsError {
             FsError::ReadOnly => 30,
             FsError::GuardMismatch => 125,
             FsError::Offline | FsError::Busy => 11,
-            error if error.is_room_below() => 28,
+            error if error.is_full_below() => 28,
             FsError::Media { .. } | FsError::Corrupt { .. } | FsError::Stopped => 5,
         }
     }
 
     /// There is room in the pool and none for it: the file system below a sparse pool file is full, or the
     /// file may not grow (ENOSPC, EDQUOT, EFBIG).
-    pub fn is_room_below(self) -> bool {
+    pub fn is_full_below(self) -> bool {
         matches!(self, FsError::Media { error: MediaError::Write(28 | 122 | 27), .. })
     }
 }

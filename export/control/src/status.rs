@@ -76,6 +76,7 @@ fn code(error: FsError) -> Code {
         | FsError::GuardMismatch => Code::FailedPrecondition,
         FsError::NoSpace => Code::ResourceExhausted,
         FsError::Offline | FsError::Busy => Code::Unavailable,
+        error if error.is_full_below() => Code::ResourceExhausted,
         FsError::Media { .. } | FsError::Corrupt { .. } | FsError::Stopped => Code::DataLoss,
     }
 }

@@ -34,7 +34,7 @@ pub fn nfs_stat(error: FsError) -> NfsStat {
         FsError::GuardMismatch => NfsStat::NotSync,
         FsError::BadPosition => NfsStat::BadCookie,
         FsError::Offline | FsError::Busy => NfsStat::Jukebox,
-        error if error.is_room_below() => NfsStat::NoSpc,
+        error if error.is_full_below() => NfsStat::NoSpc,
         FsError::Media { .. } | FsError::Corrupt { .. } | FsError::Stopped => NfsStat::Io,
     }
 }

@@ -49,6 +49,13 @@ fn write_file(
     Ok(file)
 }
 
+fn read_back(client: &mut Client, files: &[(String, nfs_fh3, u8)], when: &str) {
+    for (name, handle, letter) in files {
+        let part = client.read(handle, 0, 4096).expect(when);
+        assert!(part.data.iter().all(|byte| byte == letter), "{name} differs: {when}");
+    }
+}
+
 #[test]
 fn a_full_pool_deletes_and_takes_new_files_from_elsewhere() {
     let test = "disk_full";
@@ -66,10 +73,7 @@ fn a_full_pool_deletes_and_takes_new_files_from_elsewhere() {
     let first = fill(&mut client, &one);
     assert!(first.len() >= 10, "only {} files of 4 MiB fit into 256 MiB", first.len());
     // What is there can be read, and what is open can be asked for.
-    for (name, handle, letter) in &first {
-        let part = client.read(handle, 0, 4096).expect("read on a full pool");
-        assert!(part.data.iter().all(|byte| byte == letter), "{name} differs");
-    }
+    read_back(&mut client, &first, "read on a full pool");
     client.fsstat().expect("fsstat on a full pool");
 
     let listed: Vec<_> = cairn_names(&mut client, &one);
@@ -94,10 +98,7 @@ fn a_full_pool_deletes_and_takes_new_files_from_elsewhere() {
     daemon.kill().expect("kill");
     daemon.restart().expect("a full pool opens");
     let mut client = served.connect();
-    for (name, handle, letter) in &second {
-        let part = client.read(handle, 0, 4096).expect("read after the kill");
-        assert!(part.data.iter().all(|byte| byte == letter), "{name} differs after the kill");
-    }
+    read_back(&mut client, &second, "read after the kill");
     for name in cairn_names(&mut client, &two) {
         client.remove(&two, &name).expect("a delete on a full pool, after a kill");
     }
@@ -139,10 +140,7 @@ fn a_pool_file_that_may_not_grow_is_a_full_disk_to_clients_and_no_end() {
     let root = client.root().clone();
     let written = fill(&mut client, &root);
     assert!(written.len() >= 10, "only {} files of 4 MiB fit into 300 MiB", written.len());
-    for (name, handle, letter) in &written {
-        let part = client.read(handle, 0, 4096).expect("what was committed can be read");
-        assert!(part.data.iter().all(|byte| byte == letter), "{name} differs");
-    }
+    read_back(&mut client, &written, "what was committed can be read");
     let last = format!("file-{}", written.len());
     client.remove(&root, last.as_bytes()).expect("a delete needs no room in the file");
     let daemon = served.daemon(test).expect("ours");

@@ -36,7 +36,6 @@ use cairn_format::InodeNo;
 use cairn_format::item::{INODE_TRUNCATING, InodeItem};
 use cairn_format::key::Purpose;
 use cairn_reactor::race;
-
 use std::ops::Range;
 use std::rc::Rc;
 
