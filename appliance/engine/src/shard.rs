@@ -293,6 +293,7 @@ impl<D: Doors> Shard<D> {
     pub(crate) fn begin_stop(&self) {
         self.stopping.set(true);
         self.pace.wake_all();
+        self.core.dirty.more().wake_all();
     }
 
     pub(crate) fn wall_us(&self) -> u64 {

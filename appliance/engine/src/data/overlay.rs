@@ -173,6 +173,8 @@ struct DirtyState {
     bytes_max: usize,
     queue: RefCell<BTreeSet<(Nanos, InodeNo)>>,
     less: WaitList,
+    /// Something was buffered, or the shard stops: for the background of write-back.
+    more: WaitList,
 }
 
 impl Default for Dirty {
@@ -183,10 +185,19 @@ impl Default for Dirty {
 
 impl Dirty {
     pub fn new(bytes_max: usize) -> Dirty {
-        let bytes = Cell::default();
-        let state =
-            DirtyState { bytes, bytes_max, queue: RefCell::default(), less: WaitList::new() };
+        let state = DirtyState {
+            bytes: Cell::default(),
+            bytes_max,
+            queue: RefCell::default(),
+            less: WaitList::new(),
+            more: WaitList::new(),
+        };
         Dirty { state: Rc::new(state) }
+    }
+
+    /// What write-back in the background waits at.
+    pub fn more(&self) -> &WaitList {
+        &self.state.more
     }
 
     /// So much that write-back begins by itself.

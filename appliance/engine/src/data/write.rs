@@ -119,7 +119,7 @@ impl<D: Doors> Shard<D> {
         let change = self.buffer(ask, Load { data: Some(data), promise }).await?;
         if stability == Stability::Unstable {
             if self.core.dirty.is_much() {
-                self.pace.wake_all();
+                self.core.dirty.more().wake_all();
             }
             return Ok(change);
         }
@@ -234,7 +234,7 @@ impl<D: Doors> Shard<D> {
         });
         if self.core.dirty.oldest().is_none() {
             // The background has nothing to wait for yet.
-            self.pace.wake_all();
+            self.core.dirty.more().wake_all();
         }
         overlay.enqueue(self.handle.now());
         Ok(Tried::Done(Change { before, after: view.attr(ino, &item) }))

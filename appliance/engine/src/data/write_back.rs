@@ -253,9 +253,9 @@ impl<D: Doors> Shard<D> {
                 let oldest = self.core.dirty.oldest();
                 if self.is_stopping() { Some(None) } else { oldest.map(Some) }
             };
-            let Some((since, _)) = self.pace.until(some).await else { return };
+            let Some((since, _)) = self.core.dirty.more().until(some).await else { return };
             let due = since + Nanos::from_millis(DIRTY_AGE_MS);
-            let pressed = self.pace.until(|| {
+            let pressed = self.core.dirty.more().until(|| {
                 let much = self.core.dirty.is_much();
                 (much || self.is_stopping()).then_some(())
             });

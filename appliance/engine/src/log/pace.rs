@@ -131,6 +131,9 @@ impl<D: Doors> Shard<D> {
     /// What a tablet would do next of its own accord.
     fn step_of(&self, tablet: &Tablet, is_free: bool) -> Option<Action> {
         let root = tablet.root.borrow();
+        if root.log_trees.is_empty() {
+            return None;
+        }
         let mut is_folding = root.fold_cursor.is_some();
         let trees: SmallVec<[TreeSize; 12]> = root
             .log_trees
