@@ -69,7 +69,11 @@ pub fn run(options: &Options) -> Result<()> {
     debug_assert!(options.shards == 1, "checked by the parser");
     let place = Place::Dir(options.dir.clone());
     let pool = options.dir.join("pool");
-    ensure!(!pool.exists(), "{} is there already: not ours to overwrite", pool.display());
+    ensure!(
+        !pool.exists(),
+        "{} is there already: not ours to overwrite. Remove it, or name another --dir",
+        pool.display()
+    );
     let request = FormatRequest {
         place: place.clone(),
         size: Some(options.pool_size),

@@ -65,7 +65,7 @@ pub struct Tuning {
     #[arg(long, value_name = "SIZE", value_parser = size, allow_negative_numbers = true)]
     pub memtable: Option<u64>,
 
-    /// One shard's cache of file data [default: its share of --memory, or an eighth of the machine's memory over all shards]
+    /// One shard's cache of file data [default: its share of --memory, or a quarter of the machine's memory over all shards]
     #[arg(long, value_name = "SIZE", value_parser = size, allow_negative_numbers = true)]
     pub data_cache: Option<u64>,
 }
