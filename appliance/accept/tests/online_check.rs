@@ -6,7 +6,7 @@
 
 use cairn_accept::nfs3_types::nfs3::*;
 use cairn_accept::{
-    Answer, Client, Cred, Daemon, Finished, Setup, binary, cairn, eventually, finish, skip,
+    Answer, Client, Cred, Daemon, Fault, Finished, Setup, binary, cairn, eventually, finish, skip,
 };
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
@@ -247,6 +247,35 @@ fn a_flipped_byte_of_data_is_named_with_its_file() {
     let line: serde_json::Value = serde_json::from_str(json.stdout.trim()).expect("one record");
     assert_eq!(line["kind"], "data", "{line}");
     clean(&pool.daemon.command(&["check"]).expect("metadata is whole"));
+}
+
+/// A reader of the damage is told so and never the wrong bytes; the operator finds it in the log.
+#[test]
+fn the_reader_of_a_flipped_byte_hears_eio_and_the_log_names_the_inode() {
+    let Some(mut pool) = Pool::start("online_check_reader", |_| ()) else { return };
+    let mut client = pool.connect();
+    let root = client.root().clone();
+    let file = make(&mut client, &root, "damaged").expect("create");
+    let needle = b"a pattern that is nowhere else in this pool";
+    let mut bytes = vec![7; 200_000];
+    bytes[100_000..100_000 + needle.len()].copy_from_slice(needle);
+    write_all(&mut client, &file, &bytes, stable_how::UNSTABLE).expect("write");
+    client.commit(&file, 0, 0).expect("commit");
+    // The cache still has the right bytes, which would be served.
+    assert!(pool.daemon.stop().expect("stops").success());
+    assert_eq!(pool.damage(needle, &[]), 1, "the pattern is once in the pool's file");
+    pool.daemon.restart().expect("serves again");
+    let mut client = pool.connect();
+    let told = client.read(&file, 98_304, 4096).expect_err("never the wrong bytes");
+    assert!(matches!(told, Fault::Status(nfsstat3::NFS3ERR_IO)), "{told:?}");
+    let sound = client.read(&file, 0, 4096).expect("what lies beside it");
+    assert_eq!(sound.data.as_ref(), &bytes[..4096]);
+    let named = || {
+        let words = pool.daemon.last_words();
+        let mut lines = words.lines();
+        lines.find(|line| line.contains("Read of inode 4") && line.contains("EIO")).map(drop)
+    };
+    assert!(eventually(LIMIT, named).is_some(), "{}", pool.daemon.last_words());
 }
 
 #[test]

@@ -34,6 +34,7 @@ mod signature;
 mod snapshot_disk;
 mod supervisor;
 mod tally;
+mod told;
 mod warmer;
 mod wire_up;
 

@@ -19,6 +19,7 @@ use crate::place::{Claim, device_failure};
 use crate::shard_loop::{Mailbox, ShardLoop};
 use crate::shutdown::{Shutdown, Stage};
 use crate::tally::Tally;
+use crate::told::Told;
 use cairn_base::door::Clock;
 use cairn_base::ring::{Ring, RingWaker};
 use cairn_base::{Arena, Nanos};
@@ -163,8 +164,10 @@ fn try_run(plan: ShardPlan) -> Result<(), Failure> {
     }
 
     let mut is_told = false;
+    let mut told = Told::default();
     while !shutdown.is_asked() {
         shard_loop.round(&lane);
+        told.tell(shard.id().0, &shard.troubles, &clock);
         if let Some(reason) = shard.failure().filter(|_| !is_told) {
             is_told = true;
             tracing::error!(
@@ -184,6 +187,7 @@ fn try_run(plan: ShardPlan) -> Result<(), Failure> {
     }
     let closing = shard.clone();
     let closed = shard_loop.finish(&lane, &phases, async move { closing.stop().await });
+    told.tell(shard.id().0, &shard.troubles, &clock);
     shutdown.arrive(Stage::EngineClosed);
     while !shutdown.all_arrived(Stage::EngineClosed) {
         shard_loop.round(&lane);

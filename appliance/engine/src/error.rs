@@ -82,6 +82,11 @@ impl FsError {
         }
     }
 
+    /// Something is wrong below the file system, which its operator wants to know.
+    pub fn is_trouble(self) -> bool {
+        matches!(self, FsError::Media { .. } | FsError::Corrupt { .. })
+    }
+
     /// There is room in the pool and none for it: the file system below a sparse pool file is full, or the
     /// file may not grow (ENOSPC, EDQUOT, EFBIG).
     pub fn is_full_below(self) -> bool {

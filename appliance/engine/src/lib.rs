@@ -28,6 +28,7 @@ pub mod sabotage;
 pub mod shard;
 pub mod snapshot;
 pub mod status;
+pub mod trouble;
 
 mod block;
 mod data;

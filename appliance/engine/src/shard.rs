@@ -19,6 +19,7 @@ use crate::resize::Growth;
 use crate::snapshot::Snapshot;
 use crate::space::{Reads, SpaceChange};
 use crate::tablet::Tablet;
+use crate::trouble::Troubles;
 use crate::txn::{Need, Permit, Stop, View};
 use cairn_base::door::{Clock, Disk, Doors};
 use cairn_base::{Arena, DmaBuf};
@@ -191,6 +192,7 @@ pub struct Shard<D: Doors> {
     /// Kept for a check on line; at most one.
     pub(crate) snapshot: RefCell<Option<Snapshot<D>>>,
     write_verifier: Cell<u64>,
+    pub troubles: Troubles,
     /// The pool's new epoch is durable: what the old one's trees held may be overwritten.
     pub(crate) epoch_begun: Cell<bool>,
     stopping: Cell<bool>,
@@ -238,6 +240,7 @@ impl<D: Doors> Shard<D> {
             growth: Growth::default(),
             snapshot: RefCell::default(),
             write_verifier: Cell::new(epoch << 16),
+            troubles: Troubles::default(),
             epoch_begun: Cell::new(false),
             stopping: Cell::new(false),
         })

@@ -29,6 +29,7 @@ use crate::log::Ticket;
 use crate::sabotage::{Sabotage, planted};
 use crate::shard::Shard;
 use crate::tablet::Tablet;
+use crate::trouble::{During, Trouble};
 use crate::txn::{Class, Need, Stop, View};
 use cairn_base::door::Doors;
 use cairn_base::{BLOCK_BYTES, Nanos};
@@ -120,6 +121,7 @@ impl<D: Doors> Shard<D> {
             if let Err(error) = placed {
                 tablet.overlays.lose(&overlay, error);
                 self.core.counters.write_backs_lost.add(1);
+                self.troubles.note(Trouble { during: During::WriteBack, ino, error });
                 self.change_write_verifier();
                 return Err(error);
             }

@@ -44,6 +44,7 @@ use crate::item::Entry;
 use crate::once::CallKey;
 use crate::peer::{Answer, Ask, mismatch};
 use crate::shard::Shard;
+use crate::trouble::{During, Trouble};
 use cairn_base::door::Doors;
 use cairn_format::InodeNo;
 use cairn_format::item::Site;
@@ -175,9 +176,12 @@ impl<D: Doors> Shard<D> {
 
     pub(crate) async fn run_here(self: &Rc<Self>, request: Request) -> Result<Reply, FsError> {
         self.core.counters.operations.add(1);
+        let (during, ino) = (During::Operation(request.name()), request.home());
         let reply = request.run(self).await;
-        if reply.as_ref().err() == Some(&FsError::Busy) {
-            self.core.counters.busy.add(1);
+        match reply {
+            Err(FsError::Busy) => self.core.counters.busy.add(1),
+            Err(error) if error.is_trouble() => self.troubles.note(Trouble { during, ino, error }),
+            Err(_) | Ok(_) => {}
         }
         reply
     }

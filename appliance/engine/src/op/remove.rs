@@ -5,6 +5,7 @@ use crate::data;
 use crate::error::FsError;
 use crate::op::unlink::REMOVAL_BYTES;
 use crate::shard::Shard;
+use crate::trouble::{During, Trouble};
 use crate::txn::{Class, Need};
 use cairn_base::Nanos;
 use cairn_base::door::Doors;
@@ -53,7 +54,11 @@ impl<D: Doors> Shard<D> {
             _ => None,
         });
         match ino {
-            Some(ino) => self.remove_orphan_step(ino).await,
+            Some(ino) => self.remove_orphan_step(ino).await.inspect_err(|&error| {
+                if error.is_trouble() {
+                    self.troubles.note(Trouble { during: During::Removal, ino, error });
+                }
+            }),
             None => Ok(()),
         }
     }

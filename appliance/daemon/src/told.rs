@@ -1,0 +1,79 @@
+//! Writes a shard's troubles into the daemon's log: each once a minute at most, however often clients ask
+//! again for what is damaged.
+
+use cairn_base::Nanos;
+use cairn_base::door::Clock;
+use cairn_engine::trouble::{During, Trouble, Troubles};
+
+/// The same trouble is told again after so long.
+const AGAIN: Nanos = Nanos::from_secs(60);
+/// Troubles that are remembered; with more, all but the newest are told again sooner.
+const REMEMBERED_MAX: usize = 1024;
+
+#[derive(Default)]
+pub struct Told {
+    told: Vec<(Trouble, Nanos)>,
+}
+
+impl Told {
+    pub fn tell(&mut self, shard: u16, troubles: &Troubles, clock: &impl Clock) {
+        if troubles.is_empty() {
+            return;
+        }
+        let (notes, untold) = troubles.take();
+        for trouble in self.news(notes, clock.monotonic()) {
+            let way_out = match trouble.during {
+                During::WriteBack => "",
+                During::Operation(_) | During::Removal => {
+                    "; `cairn check --data` tells all that is damaged (EIO)"
+                }
+            };
+            tracing::error!(shard, ino = trouble.ino.raw(), "{trouble}{way_out}");
+        }
+        if untold > 0 {
+            tracing::error!(shard, "{untold} more calls and write-backs met errors of a device");
+        }
+    }
+
+    /// Those that were not told a short time ago.
+    fn news(&mut self, notes: Vec<Trouble>, now: Nanos) -> Vec<Trouble> {
+        self.told.retain(|(_, at)| now.saturating_sub(*at) < AGAIN);
+        let is_old = |note: &Trouble| self.told.iter().any(|(told, _)| told == note);
+        let news: Vec<Trouble> = notes.into_iter().filter(|note| !is_old(note)).collect();
+        let excess = (self.told.len() + news.len()).saturating_sub(REMEMBERED_MAX);
+        self.told.drain(..excess.min(self.told.len()));
+        self.told.extend(news.iter().map(|trouble| (*trouble, now)));
+        news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cairn_engine::FsError;
+    use cairn_format::InodeNo;
+
+    fn trouble(raw: u64) -> Trouble {
+        let ino = InodeNo::from_raw(raw).unwrap();
+        Trouble { during: During::Operation("Read"), ino, error: FsError::Stopped }
+    }
+
+    #[test]
+    fn what_was_told_is_told_again_after_a_minute() {
+        let mut told = Told::default();
+        assert_eq!(told.news(vec![trouble(1)], Nanos::from_secs(1)), [trouble(1)]);
+        let both = || vec![trouble(1), trouble(2)];
+        assert_eq!(told.news(both(), Nanos::from_secs(60)), [trouble(2)]);
+        assert_eq!(told.news(both(), Nanos::from_secs(61)), [trouble(1)]);
+    }
+
+    #[test]
+    fn a_flood_is_forgotten_oldest_first() {
+        let mut told = Told::default();
+        for raw in 1..=REMEMBERED_MAX as u64 + 1 {
+            told.news(vec![trouble(raw)], Nanos(0));
+        }
+        assert_eq!(told.told.len(), REMEMBERED_MAX);
+        assert_eq!(told.news(vec![trouble(1), trouble(3)], Nanos(0)), [trouble(1)]);
+    }
+}
