@@ -73,7 +73,7 @@ impl Drop for LoopDevice {
 pub struct LoopDisk {
     device: PathBuf,
     image: PathBuf,
-    _dir: TempDir,
+    _dir: Option<TempDir>,
 }
 
 impl LoopDisk {
@@ -82,9 +82,16 @@ impl LoopDisk {
         let dir = tempfile::Builder::new().prefix("cairn-loop-").tempdir()?;
         let image = dir.path().join("image");
         std::fs::File::create(&image)?.set_len(bytes)?;
-        let arguments = [&["--find", "--show"], options, &[path_text(&image)?]].concat();
+        let mut disk = LoopDisk::over(&image, options)?;
+        disk._dir = Some(dir);
+        Ok(disk)
+    }
+
+    /// One more device over a file that is somebody else's.
+    pub fn over(image: &Path, options: &[&str]) -> Result<LoopDisk> {
+        let arguments = [&["--find", "--show"], options, &[path_text(image)?]].concat();
         let device = tool("losetup", &arguments)?.trim().into();
-        Ok(LoopDisk { device, image, _dir: dir })
+        Ok(LoopDisk { device, image: image.into(), _dir: None })
     }
 
     pub fn path(&self) -> &Path {

@@ -276,6 +276,9 @@ fn the_reader_of_a_flipped_byte_hears_eio_and_the_log_names_the_inode() {
         lines.find(|line| line.contains("Read of inode 4") && line.contains("EIO")).map(drop)
     };
     assert!(eventually(LIMIT, named).is_some(), "{}", pool.daemon.last_words());
+    let status =
+        pool.daemon.command(&["status"]).expect("answers").succeeded("status").expect("ok");
+    assert!(status.starts_with("health damaged"), "{status}");
 }
 
 #[test]

@@ -9,10 +9,15 @@
 use nix::sys::stat::{SFlag, major, minor, stat};
 use std::ffi::OsStr;
 use std::fs;
+use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Devices with larger ones cannot write a block of ours.
 const LOGICAL_BLOCK_MAX: u64 = 4096;
+
+/// What sysfs counts sizes and starts in, whatever the device's blocks are.
+const SECTOR_BYTES: u64 = 512;
 
 pub struct BlockDevice {
     rdev: u64,
@@ -92,6 +97,39 @@ impl BlockDevice {
         family
     }
 
+    /// The loop devices its blocks lie on, it being one or a part of one or made of some, and which bytes
+    /// of their files those may be.
+    pub fn loops_below(&self) -> Vec<(LoopDevice, Range<u64>)> {
+        let mut found = Vec::new();
+        let disk = if self.sys.join("partition").exists() {
+            self.sys.parent().map(Path::to_owned)
+        } else {
+            Some(self.sys.clone())
+        };
+        if let Some(whole) = disk.as_deref().and_then(LoopDevice::at) {
+            // A whole disk has no start.
+            let stretch = |sys: &Path| {
+                let start = number(&sys.join("start"))?.checked_mul(SECTOR_BYTES)?;
+                let length = number(&sys.join("size"))?.checked_mul(SECTOR_BYTES)?;
+                let start = whole.bytes.start.checked_add(start)?;
+                Some(start..start.checked_add(length)?.min(whole.bytes.end))
+            };
+            let bytes = stretch(&self.sys).unwrap_or_else(|| whole.bytes.clone());
+            found.push((whole, bytes));
+        }
+        for slave in fs::read_dir(self.sys.join("slaves")).into_iter().flatten().flatten() {
+            let sys = fs::canonicalize(slave.path()).ok();
+            let below = sys.and_then(|sys| Some(BlockDevice { rdev: listed_rdev(&sys)?, sys }));
+            found.extend(below.map(|below| below.loops_below()).unwrap_or_default());
+        }
+        found
+    }
+
+    /// Is it this loop device, a partition of it, or made of it?
+    pub fn rests_on(&self, device: &LoopDevice) -> bool {
+        self.loops_below().iter().any(|(below, _)| below.sys == device.sys)
+    }
+
     fn name(&self) -> String {
         self.sys.file_name().map(text).unwrap_or_default()
     }
@@ -107,14 +145,42 @@ impl BlockDevice {
     }
 }
 
-/// The loop device that shows a file as a disk.
-pub fn loop_over(file: &Path) -> Option<String> {
-    let file = fs::canonicalize(file).ok()?;
-    fs::read_dir("/sys/block").ok()?.flatten().find_map(|entry| {
-        let backing = fs::read_to_string(entry.path().join("loop/backing_file")).ok()?;
-        let is_it = Path::new(backing.trim_end_matches('\n')) == file;
-        is_it.then(|| format!("/dev/{}", text(&entry.file_name())))
-    })
+/// A loop device that shows something.
+#[derive(Clone, Debug)]
+pub struct LoopDevice {
+    /// `/dev/loopN`
+    pub device: String,
+    /// By the name it had when the device was set up, which the kernel follows through renames.
+    pub backing_file: PathBuf,
+    /// Of the file.
+    pub bytes: Range<u64>,
+    sys: PathBuf,
+}
+
+impl LoopDevice {
+    /// Nothing when the folder is not that of a loop device which is set up.
+    fn at(sys: &Path) -> Option<LoopDevice> {
+        let backing = fs::read(sys.join("loop/backing_file")).ok()?;
+        let backing = backing.strip_suffix(b"\n").unwrap_or(&backing);
+        let start = number(&sys.join("loop/offset"))?;
+        let end = match number(&sys.join("loop/sizelimit"))? {
+            0 => u64::MAX, // all of the file, also when it grows
+            length => start.checked_add(length)?,
+        };
+        Some(LoopDevice {
+            device: format!("/dev/{}", sys.file_name().map(text)?),
+            backing_file: OsStr::from_bytes(backing).into(),
+            bytes: start..end,
+            sys: sys.to_owned(),
+        })
+    }
+}
+
+/// All loop devices that are set up.
+pub fn loops() -> Vec<LoopDevice> {
+    let entries = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let found = entries.filter_map(|entry| LoopDevice::at(&fs::canonicalize(entry.path()).ok()?));
+    found.collect()
 }
 
 fn text(name: &OsStr) -> String {

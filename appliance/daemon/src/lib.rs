@@ -29,6 +29,7 @@ mod reload;
 mod rpcbind;
 mod run;
 mod shard_loop;
+mod shown;
 mod shutdown;
 mod signature;
 mod snapshot_disk;

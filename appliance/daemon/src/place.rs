@@ -2,16 +2,18 @@
 //!
 //! Whoever works on a pool, on line or off, first claims it here: `cairn_nvme::Devices` locks each
 //! file against other processes, and a block device is also opened exclusively (O_EXCL), so that
-//! nothing mounted is touched. The kernel drops both with the process, however it ends.
+//! nothing mounted is touched. What loop devices show of one file is one thing under several names, and claimed as
+//! that (`shown.rs`). The kernel drops all of it with the process, however it ends.
 //!
 //! An embedded pool is made under another name and renamed when it is whole: what fails half way takes
 //! away what it made, and a first `up` that is killed leaves a file that the next one replaces. One that
 //! replaces a pool, because it was forced to, leaves the old one alone until the new one is whole.
 
-use crate::block_device::{self, BlockDevice};
+use crate::block_device::BlockDevice;
 use crate::error::Failure;
 use crate::patience::patiently;
-use crate::signature::{self, BACK_BYTES, FRONT_BYTES, Signature};
+use crate::shown::{self, Shown, shown_by};
+use crate::signature::{self, BACK_BYTES, FRONT_BYTES, find_data};
 use cairn_base::BLOCK_BYTES;
 use cairn_format::superblock::ROOTS_START;
 use cairn_nvme::{Devices, Mode, OpenError};
@@ -81,23 +83,33 @@ impl std::fmt::Display for Place {
 pub struct Claim {
     paths: Vec<DevicePath>,
     devices: Devices,
-    /// Held for their O_EXCL alone.
+    /// Held for their O_EXCL, or for their locks, alone.
     _exclusive: Vec<File>,
 }
 
 impl Claim {
     /// `EBUSY` when the pool is in use.
     pub fn take(paths: Vec<DevicePath>, mode: Mode) -> Result<Claim, Failure> {
-        refuse_twice(&paths)?;
-        let exclusive = match mode {
+        let shown: Vec<_> = paths.iter().map(|device| shown_by(&device.path)).collect();
+        refuse_twice(&paths, &shown)?;
+        let mut exclusive = match mode {
             Mode::ReadWrite => {
                 paths.iter().try_for_each(|device| refuse_unfit(&device.path))?;
-                open_exclusively(&paths)?
+                let exclusive = open_exclusively(&paths)?;
+                for (device, shown) in paths.iter().zip(&shown) {
+                    shown::refuse_shown_elsewhere(&device.path, shown)?;
+                }
+                exclusive
             }
             Mode::ReadOnly => Vec::new(),
         };
         let files: Vec<&Path> = paths.iter().map(|device| device.path.as_path()).collect();
         let devices = Devices::open(&files, mode).map_err(device_failure)?;
+        for (device, shown) in paths.iter().zip(&shown) {
+            for stretch in shown {
+                exclusive.extend(stretch.lock(&device.path, mode)?);
+            }
+        }
         Ok(Claim { paths, devices, _exclusive: exclusive })
     }
 
@@ -114,9 +126,9 @@ impl Claim {
     pub fn refuse_signatures(&self) -> Result<(), Failure> {
         for DevicePath { path, .. } in &self.paths {
             let partitions = BlockDevice::at(path).map(|d| d.partitions()).unwrap_or_default();
-            let what = match (&partitions[..], find_signature(path)?) {
+            let what = match (&partitions[..], find_content(path)?) {
                 ([], None) => continue,
-                ([], Some(found)) => found.to_string(),
+                ([], Some(found)) => found,
                 (some, None) => format!("partitions ({})", some.join(", ")),
                 (some, Some(found)) => format!("{found}, with partitions ({})", some.join(", ")),
             };
@@ -291,15 +303,15 @@ fn remove(path: &Path) -> Result<(), Failure> {
 }
 
 /// One device in two places would be two owners of its blocks.
-fn refuse_twice(paths: &[DevicePath]) -> Result<(), Failure> {
+fn refuse_twice(paths: &[DevicePath], shown: &[Vec<Shown>]) -> Result<(), Failure> {
     let [first, second] = paths else { return Ok(()) };
-    let file = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
     let devices = (BlockDevice::at(&first.path), BlockDevice::at(&second.path));
+    let is_shown_twice =
+        shown[0].iter().any(|one| shown[1].iter().any(|other| one.overlaps(other)));
     let (what, twice) = match devices {
-        (Some(a), Some(b)) => ("share blocks", a.overlaps(&b)),
-        _ => {
-            ("are the same file", file(&first.path).is_some_and(|a| Some(a) == file(&second.path)))
-        }
+        (Some(a), Some(b)) => ("share blocks", a.overlaps(&b) || is_shown_twice),
+        (None, None) => ("are the same file", is_shown_twice),
+        _ => ("share blocks", is_shown_twice),
     };
     if !twice {
         return Ok(());
@@ -311,7 +323,7 @@ fn refuse_twice(paths: &[DevicePath]) -> Result<(), Failure> {
 
 /// No pool can be on such a device, whatever is forced.
 fn refuse_unfit(path: &Path) -> Result<(), Failure> {
-    let Some(device) = BlockDevice::at(path) else { return refuse_backing_file(path) };
+    let Some(device) = BlockDevice::at(path) else { return Ok(()) };
     let path = path.display();
     if device.is_read_only() {
         let text = format!("{path} is read-only: `blockdev --setrw {path}` may change that");
@@ -324,15 +336,6 @@ fn refuse_unfit(path: &Path) -> Result<(), Failure> {
         return Err(Failure::new(Errno::EINVAL, text));
     }
     Ok(())
-}
-
-/// The blocks of a loop device under another name: whoever has mounted that would lose them.
-fn refuse_backing_file(path: &Path) -> Result<(), Failure> {
-    let Some(device) = block_device::loop_over(path) else { return Ok(()) };
-    let path = path.display();
-    let text =
-        format!("{path} is in use: as {device}; name that, or detach it: losetup -d {device}");
-    Err(Failure::new(Errno::EBUSY, text))
 }
 
 fn open_exclusively(paths: &[DevicePath]) -> Result<Vec<File>, Failure> {
@@ -357,14 +360,29 @@ fn open_exclusively(paths: &[DevicePath]) -> Result<Vec<File>, Failure> {
     Ok(exclusive)
 }
 
-fn find_signature(path: &Path) -> Result<Option<Signature>, Failure> {
+/// What `format` would destroy, as far as can be seen.
+fn find_content(path: &Path) -> Result<Option<String>, Failure> {
     let look = || {
         let file = File::open(path)?;
-        let mut front = vec![0; length_of(&file)?.min(FRONT_BYTES as u64) as usize];
+        let length = length_of(&file)?;
+        let mut front = vec![0; length.min(FRONT_BYTES as u64) as usize];
         file.read_exact_at(&mut front, 0)?;
-        let (_, back) = read_back(&file)?;
-        let behind = || signature::find_behind(&back, length_of(&file).ok()?);
-        Ok(signature::find(&front).or_else(behind))
+        let (back_at, back) = read_back(&file)?;
+        let known = signature::find(&front).or_else(|| signature::find_behind(&back, length));
+        if let Some(known) = known {
+            return Ok(Some(known.to_string()));
+        }
+        let ends = [(0, &front), (back_at, &back)];
+        let mut data = ends.iter().find_map(|(at, end)| Some(at + find_data(end)? as u64));
+        let mut block = vec![0; BLOCK_BYTES];
+        let mut samples = signature::samples(length);
+        while data.is_none()
+            && let Some(at) = samples.next()
+        {
+            file.read_exact_at(&mut block, at)?;
+            data = find_data(&block).map(|byte| at + byte as u64);
+        }
+        Ok(data.map(|at| format!("data of a kind that cairn does not know, at byte {at}")))
     };
     look().map_err(|e| Failure::file("cannot read", path, &e))
 }

@@ -31,7 +31,7 @@ use cairn_base::BLOCK_BYTES;
 use cairn_base::dma_buf::Backing;
 use cairn_base::ring::RingWaker;
 use cairn_control::{Caller, ControlSocket, ShowExports, StartCheck, bridge};
-use cairn_engine::open::{ShardSeed, read_and_divide};
+use cairn_engine::open::{ShardSeed, read_and_divide, unusable_superblocks};
 use cairn_engine::ports;
 use cairn_net::listener::Listener;
 use cairn_nvme::Mode;
@@ -164,8 +164,20 @@ fn read_seeds(claim: &Claim, shards: u16) -> Result<Vec<ShardSeed>, Failure> {
         tracing::warn!("{} has no direct I/O: the page cache stands in between", path.display());
     }
     let offline = Offline::new(claim.devices())?;
+    // Before the pool is opened, which writes the next generation in the place of the older copy.
+    let unusable = offline.run(unusable_superblocks(&**offline.disk()));
     let divided = offline.run(read_and_divide(&**offline.disk(), shards));
-    divided.map_err(|error| open_failure_on(&error, claim.paths()))
+    let divided = divided.map_err(|error| open_failure_on(&error, claim.paths()))?;
+    for block in unusable.unwrap_or_default() {
+        let device = claim.paths().get(usize::from(block.device().0));
+        tracing::warn!(
+            "{}: the copy of the superblock at block {} is damaged, or its writing was cut off; the other one is \
+             sound, and this one is written again: look at the device",
+            device.map_or_else(String::new, |device| device.path.display().to_string()),
+            block.index()
+        );
+    }
+    Ok(divided)
 }
 
 /// The port, held from before the pool is touched until every shard listens on it: whoever has it

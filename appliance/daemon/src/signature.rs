@@ -2,8 +2,9 @@
 //!
 //! The list is of what an operator may lose by a wrong device name: file systems, partition tables,
 //! volume managers, and pools of ours. All of them put a magic number at a fixed place in the first
-//! mebibyte, but for a few that stand at the end. A device with nothing of the list may hold data all the same; telling that from
-//! leftovers is not possible, so only the list refuses.
+//! mebibyte, but for a few that stand at the end. What is of no kind on the list is refused as well
+//! where the ends of the device, or samples from between, hold anything but zeroes: better that the owner of a disk
+//! with leftovers has to insist than that somebody loses the only copy of something.
 
 use cairn_base::BLOCK_BYTES;
 use cairn_format::superblock::{SUPERBLOCK_A, SUPERBLOCK_B, Superblock, SuperblockError};
@@ -69,6 +70,24 @@ const FOREIGN: &[(&str, usize, &[u8])] = &[
 /// ZFS keeps a ring of 128 KiB of uberblocks here, each at a multiple of 1 KiB.
 const ZFS_RING: std::ops::Range<usize> = 128 << 10..256 << 10;
 const ZFS_MAGIC: [u8; 8] = 0x00ba_b10c_u64.to_le_bytes();
+
+/// How many blocks between the ends are looked at; what takes up a part of the device as large as the distance
+/// between them is met.
+const SAMPLES: u64 = 1024;
+
+/// Blocks to look at on a device of so many bytes, by where they begin: evenly spread.
+pub fn samples(length: u64) -> impl Iterator<Item = u64> {
+    let blocks = length / BLOCK_BYTES as u64;
+    let step = (blocks / SAMPLES).max(1);
+    (0..blocks)
+        .step_by(usize::try_from(step).unwrap_or(usize::MAX))
+        .map(|at| at * BLOCK_BYTES as u64)
+}
+
+/// The first byte that is not zero.
+pub fn find_data(bytes: &[u8]) -> Option<usize> {
+    bytes.iter().position(|byte| *byte != 0)
+}
 
 /// The first thing that `front`, the beginning of a device, looks like.
 pub fn find(front: &[u8]) -> Option<Signature> {

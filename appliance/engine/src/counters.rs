@@ -92,6 +92,8 @@ counters! {
     write_backs,
     /// Write-backs that failed: what was buffered is lost, and clients are told.
     write_backs_lost,
+    /// Operations, write-backs and removals that met damage or an error of a device.
+    device_errors,
     /// Blocks read at open inside the log areas.
     open_blocks_read_in_logs,
     /// Blocks read at open elsewhere.

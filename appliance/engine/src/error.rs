@@ -118,7 +118,7 @@ impl std::fmt::Display for FsError {
             FsError::Offline => "the data is offline",
             FsError::Busy => "busy, try again",
             FsError::Media { block, error } => {
-                return write!(f, "the device failed at block {block}: {error:?}");
+                return write!(f, "the device failed at block {block}: {error}");
             }
             FsError::Corrupt { block, damage } => {
                 return write!(f, "damage at block {block}: {damage}");

@@ -5,7 +5,7 @@
 //! the superblock is, so a format that is interrupted leaves no pool.
 
 use crate::limits::POSITION_FIRST;
-use crate::open::{OpenError, write_superblock};
+use crate::open::{OpenError, write_superblock, write_to_all};
 use cairn_base::door::{Clock, Disk, Durability, Entropy};
 use cairn_base::{BLOCK_BYTES, BlockNo, DeviceId, DmaSlice, Run};
 use cairn_format::item::{FileKind, FreeRunItem, InodeItem};
@@ -151,6 +151,8 @@ pub async fn format_pool<K: Disk>(
         superblock.device_index = index;
         write_superblock(disk, &mut superblock).await?;
     }
+    // It is a pool now. With one copy alone it would hang on every bit of that until its first start.
+    write_to_all(disk, &mut superblock).await?;
     Ok(())
 }
 

@@ -221,6 +221,23 @@ async fn newest_copy<K: Disk>(disk: &K, device: DeviceId) -> Result<Box<Superblo
     newest.ok_or(OpenError::Superblock { device, error: refused })
 }
 
+/// Copies of superblocks that cannot be used, of a pool that can be opened by the others. The next change of a
+/// superblock writes them again.
+pub async fn unusable_superblocks<K: Disk>(disk: &K) -> Result<Vec<BlockNo>, OpenError> {
+    let mut found = Vec::new();
+    for index in 0..disk.device_count() {
+        for slot in [SUPERBLOCK_A, SUPERBLOCK_B] {
+            let block = BlockNo::new(DeviceId(index as u8), slot);
+            let (buf, read) = disk.read(block, disk.arena().alloc(SUPERBLOCK_BYTES)).await;
+            read.map_err(|error| OpenError::Media { block, error })?;
+            if Superblock::parse(&buf).is_err() {
+                found.push(block);
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// Step 1 of opening, for so many shards: reads the pool and divides it.
 pub async fn read_and_divide<K: Disk>(disk: &K, shards: u16) -> Result<Vec<ShardSeed>, OpenError> {
     let before = disk.blocks_read();

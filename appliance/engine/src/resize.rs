@@ -176,6 +176,10 @@ impl<D: Doors> Shard<D> {
             let entry = self.core.pool.devices.get(usize::from(device.0));
             let before = entry.ok_or(FsError::Invalid)?.blocks.get();
             let there = self.disk.device_blocks(*device);
+            if there < before {
+                let block = BlockNo::new(*device, there);
+                return Err(FsError::Media { block, error: MediaError::OutOfRange });
+            }
             let after = blocks.unwrap_or(there.max(before));
             if after < before || after > there && !self.disk.can_lengthen(*device) {
                 return Err(FsError::Invalid);

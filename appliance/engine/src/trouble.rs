@@ -5,6 +5,8 @@
 //! and writes them down. There is room for a few: who floods them has seen the first ones.
 
 use crate::error::FsError;
+use crate::shard::Shard;
+use cairn_base::door::Doors;
 use cairn_format::InodeNo;
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -53,7 +55,7 @@ pub struct Troubles {
 }
 
 impl Troubles {
-    pub(crate) fn note(&self, trouble: Trouble) {
+    fn note(&self, trouble: Trouble) {
         let mut notes = self.notes.borrow_mut();
         if notes.contains(&trouble) {
             return;
@@ -72,6 +74,15 @@ impl Troubles {
     /// The notes since the last time, each once, and of how many more there was no room for.
     pub fn take(&self) -> (Vec<Trouble>, u64) {
         (self.notes.take(), self.untold.take())
+    }
+}
+
+impl<D: Doors> Shard<D> {
+    pub(crate) fn note(&self, trouble: Trouble) {
+        if trouble.error.is_trouble() {
+            self.core.counters.device_errors.add(1);
+        }
+        self.troubles.note(trouble);
     }
 }
 

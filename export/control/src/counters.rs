@@ -83,6 +83,7 @@ rows! {
     counted data_cache_hits "blocks" "Data blocks found in that cache.";
     counted data_blocks_read "blocks" "Data blocks of 4 KiB read from a device.";
     counted data_blocks_written "blocks" "Data blocks of 4 KiB written to a device.";
+    counted device_errors "errors" "Calls, write-backs and removals that met damage or an error of a device: the log names them.";
     now dirty_bytes "bytes" "Buffered file data that is not on a device yet.";
     counted filter_skips "lookups" "Lookups that a filter answered without a read.";
     counted fold_blocks_written "blocks" "Blocks of 4 KiB of the fs tree that folds wrote.";

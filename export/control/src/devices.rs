@@ -13,6 +13,7 @@ use tonic::Status;
 
 const EFBIG: i32 = 27;
 const ENOSPC: i32 = 28;
+const ENXIO: i32 = 6;
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
 fn role(device: &DeviceSpace) -> &'static str {
@@ -95,6 +96,15 @@ pub(crate) fn failure(error: CallError) -> Status {
     match error {
         CallError::Fs(FsError::Busy) => {
             status::in_use("a check is running: resize when it has ended")
+        }
+        CallError::Fs(FsError::Media { block, error: MediaError::OutOfRange }) => {
+            let text = format!(
+                "device {} ends at byte {}, which is less than the pool has on it: it was cut short, \
+                 and what lay behind is lost; look at it before anything else is written",
+                block.device().0,
+                block.index() * BLOCK
+            );
+            status::unavailable(ENXIO, text)
         }
         CallError::Fs(FsError::Media {
             error: MediaError::Write(errno @ (EFBIG | ENOSPC)),

@@ -89,7 +89,13 @@ impl Control for Service {
             known.push((status, local));
         }
         let sum = |field: fn(&proto::ShardStatus) -> u64| shards.iter().map(field).sum();
-        let health = if shards.iter().any(|shard| shard.stopped) { "stopped" } else { "ok" };
+        let health = if shards.iter().any(|shard| shard.stopped) {
+            "stopped"
+        } else if known.iter().any(|(status, _)| status.counters.device_errors > 0) {
+            "damaged"
+        } else {
+            "ok"
+        };
         Ok(Response::new(proto::StatusReply {
             version: env!("CARGO_PKG_VERSION").into(),
             fsid: hex(&pool.fsid),

@@ -281,3 +281,42 @@ fn format_leaves_foreign_files_and_pools_alone() {
     says(&finished, "format", 1, &["ext", "signature", "force"]);
     assert_eq!(digest(&foreign), before);
 }
+
+/// Also before its first start: every superblock has two copies from the beginning.
+#[test]
+fn one_damaged_copy_of_a_superblock_is_told_and_no_end() {
+    let Some(mut pool) = Pool::make("one_copy") else { return };
+    for slot in SUPERBLOCKS {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        pool.setup = Setup::new(&dir.path().join("pool")).expect("a port");
+        pool.setup.size = "256M";
+        let mut format = cairn(&["format", "--size", "256M", "--dir"]).expect("cairn");
+        format.arg(&pool.setup.dir);
+        finish(format).expect("ends").succeeded("cairn format").expect("a new pool");
+        let device = OpenOptions::new().write(true).open(pool.device()).expect("open");
+        device.write_all_at(&[0xff], slot + 100).expect("write");
+        let mut daemon = Daemon::start(pool.setup.clone()).expect("starts by the other copy");
+        let told = daemon.last_words();
+        let block = format!("at block {} is damaged,", slot / 4096);
+        assert!(told.contains(&block) && told.contains("WARN"), "{told}");
+        assert!(daemon.stop().expect("stops").success());
+        let mut daemon = Daemon::start(pool.setup.clone()).expect("starts again");
+        assert!(!daemon.last_words().contains("is damaged"), "it was not written again");
+        daemon.stop_and_check().expect("nothing found");
+    }
+}
+
+#[test]
+fn a_pool_cut_short_while_it_is_served_is_not_resized() {
+    let Some(pool) = Pool::make("cut_short") else { return };
+    let mut daemon = Daemon::start(pool.setup.clone()).expect("starts");
+    let device = OpenOptions::new().write(true).open(pool.device()).expect("open");
+    device.set_len(200 << 20).expect("cut");
+    for more in [&[][..], &["--size", "512M"]] {
+        let finished = daemon.command(&[&["resize-devices"], more].concat()).expect("ends");
+        says(&finished, "resize-devices", 1, &["cut short"]);
+        assert!(finished.stderr.contains("(ENXIO)"), "{}", finished.stderr);
+    }
+    device.set_len(256 << 20).expect("put back");
+    daemon.stop().expect("stops");
+}

@@ -1,7 +1,7 @@
 //! What `format` leaves alone, and says why: with the device, what is on it, the errno, the way out.
 
 use crate::{MIB, disk, refused, run, skipped, succeeds};
-use cairn_accept::{LoopDisk, skip_without, tool};
+use cairn_accept::{Daemon, LoopDisk, Setup, skip_without, tool};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -142,4 +142,80 @@ fn a_device_that_no_pool_can_be_on_is_refused() {
     let coarse = LoopDisk::attach(256 * MIB, &["--sector-size", "4096"]).expect("a loop device");
     succeeds(&["format", "--meta", coarse.text()]);
     succeeds(&["check", "--meta", coarse.text()]);
+}
+
+/// Whoever has the other device mounted, or serves it, would lose what both show.
+#[test]
+fn bytes_that_a_second_loop_device_shows_are_refused_even_when_forced() {
+    if skipped("format_refuses_second_loop") {
+        return;
+    }
+    let first = disk(256);
+    succeeds(&["format", "--meta", first.text()]);
+    let before = front(first.image());
+    let second = LoopDisk::over(first.image(), &[]).unwrap();
+    for (named, other) in [(&first, &second), (&second, &first)] {
+        let words = [named.text(), other.text(), "shows", "detach", "EBUSY"];
+        refused(&["format", "--meta", named.text(), "--force"], &words);
+    }
+    let image = first.image().to_str().unwrap();
+    refused(&["format", "--meta", image, "--force"], &[image, "in use: as", "EBUSY"]);
+    assert_eq!(front(first.image()), before, "what was refused was changed all the same");
+    drop(second);
+    succeeds(&["check", "--meta", first.text()]);
+}
+
+#[test]
+fn a_pool_file_that_is_served_is_in_use_by_way_of_a_loop_device_too() {
+    if skipped("serve_refuses_loop_over_served") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut setup = Setup::new(&dir.path().join("pool")).unwrap();
+    setup.size = "256M";
+    let mut daemon = Daemon::start(setup).unwrap();
+    let show = LoopDisk::over(&daemon.dir().join("pool"), &[]).unwrap();
+    let words = [show.text(), "shows", "in use by another process", "EBUSY"];
+    refused(&["format", "--meta", show.text(), "--force"], &words);
+    let check = run(&["check", "--meta", show.text()]);
+    assert!(check.status.code() == Some(2) && check.stderr.contains(words[2]), "{}", check.stderr);
+    daemon.stop_and_check().unwrap();
+    succeeds(&["check", "--meta", show.text()]);
+}
+
+#[test]
+fn stretches_of_one_file_make_a_pool_where_they_do_not_overlap() {
+    if skipped("format_stretches") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("image");
+    File::create(&image).unwrap().set_len(512 * MIB).unwrap();
+    let stretch = |from: u64, length: u64| {
+        let (from, length) = (format!("{}", from * MIB), format!("{}", length * MIB));
+        LoopDisk::over(&image, &["--offset", &from, "--sizelimit", &length]).unwrap()
+    };
+    let meta = stretch(0, 256);
+    let over = stretch(255, 257);
+    let both = ["format", "--meta", meta.text(), "--data", over.text(), "--force"];
+    refused(&both, &[meta.text(), over.text(), "share blocks", "EINVAL"]);
+    assert!(front(&image).iter().all(|byte| *byte == 0), "what was refused was written to");
+    drop(over);
+    let data = stretch(256, 256);
+    succeeds(&["format", "--meta", meta.text(), "--data", data.text()]);
+    succeeds(&["check", "--meta", meta.text(), "--data", data.text()]);
+}
+
+#[test]
+fn data_of_no_known_kind_is_left_alone_until_forced() {
+    if skipped("format_refuses_data") {
+        return;
+    }
+    let disk = disk(256);
+    let image = OpenOptions::new().write(true).open(disk.image()).unwrap();
+    // In the middle of nowhere: long enough to be met, as anything worth keeping is.
+    image.write_all_at(&[7; 1 << 20], 100 * MIB).unwrap();
+    refused(&["format", "--meta", disk.text()], &[disk.text(), "data", "--force", "EEXIST"]);
+    succeeds(&["format", "--meta", disk.text(), "--force"]);
+    succeeds(&["check", "--meta", disk.text()]);
 }

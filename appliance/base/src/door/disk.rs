@@ -31,6 +31,19 @@ pub enum MediaError {
     Gone,
 }
 
+impl std::fmt::Display for MediaError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            MediaError::Read(errno) => write!(f, "a read failed with errno {errno}"),
+            MediaError::Write(errno) => write!(f, "a write failed with errno {errno}"),
+            MediaError::Flush(errno) => write!(f, "a flush failed with errno {errno}"),
+            MediaError::Discard(errno) => write!(f, "a discard failed with errno {errno}"),
+            MediaError::OutOfRange => f.write_str("the device ends before it"),
+            MediaError::Gone => f.write_str("the device is gone"),
+        }
+    }
+}
+
 pub trait Disk: 'static {
     /// Devices are numbered 0..count, as in the superblock's device table.
     fn device_count(&self) -> usize;

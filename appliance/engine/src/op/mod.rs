@@ -180,7 +180,7 @@ impl<D: Doors> Shard<D> {
         let reply = request.run(self).await;
         match reply {
             Err(FsError::Busy) => self.core.counters.busy.add(1),
-            Err(error) if error.is_trouble() => self.troubles.note(Trouble { during, ino, error }),
+            Err(error) if error.is_trouble() => self.note(Trouble { during, ino, error }),
             Err(_) | Ok(_) => {}
         }
         reply

@@ -56,7 +56,7 @@ impl<D: Doors> Shard<D> {
         match ino {
             Some(ino) => self.remove_orphan_step(ino).await.inspect_err(|&error| {
                 if error.is_trouble() {
-                    self.troubles.note(Trouble { during: During::Removal, ino, error });
+                    self.note(Trouble { during: During::Removal, ino, error });
                 }
             }),
             None => Ok(()),
