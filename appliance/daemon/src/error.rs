@@ -75,13 +75,61 @@ pub fn check_failure(error: CheckError) -> Failure {
     let errno = match error {
         CheckError::Superblock(SuperblockError::NotAPool)
         | CheckError::WrongDevice { .. }
-        | CheckError::DeviceMissing { .. } => Errno::EINVAL,
+        | CheckError::OtherPool { .. }
+        | CheckError::DeviceMissing { .. }
+        | CheckError::DeviceTooMany { .. } => Errno::EINVAL,
         CheckError::Superblock(SuperblockError::Damage(_)) => Errno::EUCLEAN,
         CheckError::Superblock(
             SuperblockError::Version { .. } | SuperblockError::IncompatFeatures { .. },
         ) => Errno::ENOTSUP,
     };
     Failure::new(errno, error.to_string())
+}
+
+/// The same, with the names of the devices.
+pub fn check_failure_on(error: CheckError, paths: &[DevicePath]) -> Failure {
+    let failure = check_failure(error);
+    let text = match error {
+        CheckError::WrongDevice { device, claims } => {
+            named(paths, device).map(|path| misplaced(path, claims))
+        }
+        CheckError::OtherPool { device } => {
+            named(paths, device).map(|path| format!("{}: {}", path.display(), failure.text))
+        }
+        CheckError::DeviceMissing { listed, given }
+        | CheckError::DeviceTooMany { listed, given } => miscounted(paths, listed, given),
+        CheckError::Superblock(_) => None,
+    };
+    Failure { text: text.unwrap_or(failure.text), errno: failure.errno }
+}
+
+fn named(paths: &[DevicePath], device: u8) -> Option<&Path> {
+    paths.get(usize::from(device)).map(|device| device.path.as_path())
+}
+
+/// A device of this pool in another one's place: what it is, and where it goes.
+fn misplaced(path: &Path, is: u8) -> String {
+    let (what, key) = if is == 0 { ("metadata", "meta") } else { ("data", "data") };
+    let path = path.display();
+    format!("{path} is the {what} device of its pool: give it as --{key} (`{key}` in [pool])")
+}
+
+/// Too few devices, or too many: a pool has one, or one for metadata and one for data.
+fn miscounted(paths: &[DevicePath], listed: usize, given: usize) -> Option<String> {
+    match (paths, listed, given) {
+        ([first], 2, 1) => Some(format!(
+            "{} is one of the 2 devices of its pool: give the other one too, with --data (`data` in \
+             [pool])",
+            first.path.display()
+        )),
+        ([first, second], 1, 2) => {
+            let (first, second) = (first.path.display(), second.path.display());
+            Some(format!(
+                "{first} is a pool alone, and {second} no part of it: give no data device"
+            ))
+        }
+        _ => None,
+    }
 }
 
 /// Why a pool could not be opened.
@@ -124,6 +172,16 @@ fn media_failure(block: BlockNo, error: MediaError) -> Failure {
 
 /// The same, with the name of the device that it is about.
 pub fn open_failure_on(error: &OpenError, paths: &[DevicePath]) -> Failure {
+    let told = match error {
+        OpenError::WrongDevice { device, is } => {
+            named(paths, device.0).map(|path| misplaced(path, is.0))
+        }
+        OpenError::DeviceMissing { listed, given } => miscounted(paths, *listed, *given),
+        _ => None,
+    };
+    if let Some(text) = told {
+        return Failure::new(open_failure(error).errno, text);
+    }
     let device = match error {
         OpenError::Superblock { device, .. }
         | OpenError::WrongDevice { device, .. }
@@ -133,8 +191,8 @@ pub fn open_failure_on(error: &OpenError, paths: &[DevicePath]) -> Failure {
         _ => return open_failure(error),
     };
     let mut failure = open_failure(error);
-    if let Some(named) = paths.get(usize::from(device.0)) {
-        failure.text = format!("{}: {}", named.path.display(), failure.text);
+    if let Some(path) = named(paths, device.0) {
+        failure.text = format!("{}: {}", path.display(), failure.text);
     }
     failure
 }
@@ -169,6 +227,7 @@ pub fn format_failure(error: &FormatFailed, paths: &[DevicePath]) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::place::DeviceRole;
     use cairn_base::DeviceId;
 
     #[test]
@@ -177,6 +236,25 @@ mod tests {
         let full = open_failure(&OpenError::Media { block, error: MediaError::Write(28) });
         assert_eq!(full.errno, Errno::ENOSPC);
         assert_eq!(full.text, "cannot write block 0:9: no space left on device");
+    }
+
+    #[test]
+    fn devices_that_do_not_fit_are_named_with_their_places() {
+        let device = |path: &str| DevicePath { path: path.into(), role: DeviceRole::Mixed };
+        let (one, both) = ([device("a")], [device("b"), device("a")]);
+        let swapped = "b is the data device of its pool: give it as --data (`data` in [pool])";
+        let open = OpenError::WrongDevice { device: DeviceId(0), is: DeviceId(1) };
+        assert_eq!(open_failure_on(&open, &both).text, swapped);
+        let check = CheckError::WrongDevice { device: 0, claims: 1 };
+        assert_eq!(check_failure_on(check, &both).text, swapped);
+        let check = CheckError::OtherPool { device: 1 };
+        assert_eq!(check_failure_on(check, &both).text, "a: device 1 belongs to another pool");
+        let missing = CheckError::DeviceMissing { listed: 2, given: 1 };
+        assert!(check_failure_on(missing, &one).text.starts_with("a is one of the 2 devices"));
+        let many = CheckError::DeviceTooMany { listed: 1, given: 2 };
+        assert!(check_failure_on(many, &both).text.starts_with("b is a pool alone, and a no part"));
+        let many = OpenError::DeviceMissing { listed: 1, given: 2 };
+        assert!(open_failure_on(&many, &both).text.starts_with("b is a pool alone"));
     }
 
     #[test]

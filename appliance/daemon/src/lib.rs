@@ -45,7 +45,7 @@ pub use config::{
     parse_size,
 };
 pub use doors::{SystemClock, SystemEntropy};
-pub use error::{Failure, check_failure, errno_of};
+pub use error::{Failure, check_failure_on, errno_of};
 pub use format::{FormatRequest, Formatted, format};
 pub use offline::Offline;
 pub use online_check::summary;

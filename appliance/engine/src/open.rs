@@ -174,6 +174,11 @@ pub struct ShardSeed {
 /// Reads the newest superblock of every device and checks that they belong together.
 pub async fn read_superblock<K: Disk>(disk: &K) -> Result<Box<Superblock>, OpenError> {
     let first = newest_copy(disk, DeviceId(0)).await?;
+    if first.device_index != 0 {
+        // Before their number: whoever names one alone is told which it is.
+        let is = DeviceId(first.device_index);
+        return Err(OpenError::WrongDevice { device: DeviceId(0), is });
+    }
     let listed = usize::from(first.device_count);
     if listed != disk.device_count() {
         return Err(OpenError::DeviceMissing { listed, given: disk.device_count() });
