@@ -244,7 +244,7 @@ mod tests {
             ("id = 2147483648", "line 5: export[0].id"),
             ("anon_uid = -1", "line 5:"),
             ("access = 'write'", "line 5: unknown variant `write`"),
-            ("squash = true", "line 5:"),
+            ("squash = true", "line 5: export[0].squash: true is not"),
             ("sqash = 'all'", "line 5: unknown field `sqash`"),
         ] {
             let text = with(line);

@@ -8,6 +8,7 @@
 //! else changed in the file holds from the next start on, and is told (`ConfigFile::needs_restart`).
 
 mod exports;
+mod mistake;
 
 pub use exports::ExportRule;
 
@@ -121,9 +122,9 @@ struct File {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PoolSection {
-    dir: Option<PathBuf>,
-    meta: Option<PathBuf>,
-    data: Option<PathBuf>,
+    dir: Option<Spanned<PathBuf>>,
+    meta: Option<Spanned<PathBuf>>,
+    data: Option<Spanned<PathBuf>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -204,10 +205,8 @@ impl Config {
 
     pub(crate) fn from_toml(text: &str) -> Result<Config, Failure> {
         let lines = &Lines::of(text.as_bytes());
-        let file: File = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(1, |at| lines.at(at.start));
-            invalid(format!("line {line}: {}", error.message().replace('\n', " ")))
-        })?;
+        let file: File =
+            toml::from_str(text).map_err(|error| invalid(mistake::told(text, lines, &error)))?;
         let memory_bytes = bytes_of(lines, "memory", file.memory)?;
         let memtable_bytes = bytes_of(lines, "shards.memtable", file.shards.memtable)?;
         let data_cache_bytes = bytes_of(lines, "shards.data_cache", file.shards.data_cache)?;
@@ -372,7 +371,14 @@ fn read(path: &Path) -> Result<String, Failure> {
 fn place(lines: &Lines, pool: Spanned<PoolSection>) -> Result<Place, Failure> {
     let line = lines.at(pool.span().start);
     let PoolSection { dir, meta, data } = pool.into_inner();
-    match (dir, meta, data) {
+    let said = |key: &str, path: Option<Spanned<PathBuf>>| match path {
+        Some(path) if path.get_ref().as_os_str().is_empty() => {
+            let line = lines.at(path.span().start);
+            Err(invalid(format!("line {line}: pool.{key}: no path")))
+        }
+        path => Ok(path.map(Spanned::into_inner)),
+    };
+    match (said("dir", dir)?, said("meta", meta)?, said("data", data)?) {
         (Some(dir), None, None) => Ok(Place::Dir(dir)),
         (None, Some(meta), data) => Ok(Place::Devices { meta, data }),
         _ => Err(invalid(format!("line {line}: pool: either dir, or meta and perhaps data"))),
@@ -478,7 +484,7 @@ mod tests {
         for (listen, why) in [
             ("'host:1'", "line 4: nfs.listen: \"host:1\" is not"),
             ("[]", "line 4: nfs.listen: no address"),
-            ("7", "line 4: an address with a port"),
+            ("7", "line 4: nfs.listen: 7 is not an address with a port"),
             ("['[::]:1', '0.0.0.0:1']", "every address already"),
             ("['1.1.1.1:1', '1.1.1.1:1']", "comes twice"),
         ] {
@@ -489,6 +495,13 @@ mod tests {
         assert!(refused("[pool]\ndir='d'\nmeta='m'").contains("either dir"));
         let lots = refused("[pool]\ndir='d'\n[shards]\nmemtable='lots'");
         assert!(lots.starts_with("line 4: shards.memtable: a size is"), "{lots}");
+        for (pool, key) in [("dir=''", "dir"), ("meta=''", "meta"), ("meta='m'\ndata=''", "data")] {
+            let line = 1 + pool.lines().count();
+            assert_eq!(
+                refused(&format!("[pool]\n{pool}")),
+                format!("line {line}: pool.{key}: no path")
+            );
+        }
         let empty = refused("[pool]\ndir='d'\n[control]\nsocket=''");
         assert_eq!(empty, "line 4: control.socket: no path");
         let none = refused("[pool]\ndir='d'\n[shards]\ncount=0");
