@@ -313,6 +313,8 @@ fn wrong_usage_ends_with_2() {
         &["no-such-verb"][..],
         &["up", "--dir", &pool, "--size", "much"],
         &["up", "--dir", &pool, "--shards", "0"],
+        &["up", "--dir", &pool, "--memtable", "0"],
+        &["up", "--dir", &pool, "--memtable", "1K"],
         &["up", "--dir", &pool, "--nfs", "nowhere"],
         &["stat"],
     ] {

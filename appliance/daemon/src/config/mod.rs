@@ -14,6 +14,7 @@ pub use exports::ExportRule;
 
 use crate::error::Failure;
 use crate::place::Place;
+use cairn_engine::limits::MEMTABLE_BYTES_MIN;
 use cairn_reactor::IdlePolicy;
 use nix::errno::Errno;
 use serde::Deserialize;
@@ -208,7 +209,12 @@ impl Config {
         let file: File =
             toml::from_str(text).map_err(|error| invalid(mistake::told(text, lines, &error)))?;
         let memory_bytes = bytes_of(lines, "memory", file.memory)?;
+        let memtable_line = file.shards.memtable.as_ref().map(|text| lines.at(text.span().start));
         let memtable_bytes = bytes_of(lines, "shards.memtable", file.shards.memtable)?;
+        if let Some((line, bytes)) = memtable_line.zip(memtable_bytes) {
+            refuse_small_memtable(bytes)
+                .map_err(|why| invalid(format!("line {line}: shards.memtable: {why}")))?;
+        }
         let data_cache_bytes = bytes_of(lines, "shards.data_cache", file.shards.data_cache)?;
         let shards = match file.shards.count {
             Some(count) if *count.get_ref() == 0 => {
@@ -389,6 +395,18 @@ fn invalid(text: impl Into<String>) -> Failure {
     Failure::new(Errno::EINVAL, text)
 }
 
+/// Whether memtables of so many bytes would work; of `--memtable` as of the file. The engine would raise
+/// less to this by itself, and show another limit than it keeps.
+pub fn refuse_small_memtable(bytes: usize) -> Result<(), String> {
+    if bytes < MEMTABLE_BYTES_MIN {
+        let least = MEMTABLE_BYTES_MIN >> 10;
+        return Err(format!(
+            "{bytes} bytes are too few for a shard's memtables: at least {least}K"
+        ));
+    }
+    Ok(())
+}
+
 /// What is wrong where `parse_size` has no answer.
 pub const NO_SIZE: &str = "a size is a number, perhaps with K M G T P or E, below 16E";
 
@@ -502,6 +520,14 @@ mod tests {
                 format!("line {line}: pool.{key}: no path")
             );
         }
+        for small in ["0", "1", "1K", "65535"] {
+            let said = refused(&format!("[pool]\ndir='d'\n[shards]\nmemtable='{small}'"));
+            assert!(said.starts_with("line 4: shards.memtable: "), "{said}");
+            assert!(said.ends_with("too few for a shard's memtables: at least 64K"), "{said}");
+        }
+        let least = "[pool]\ndir='d'\n[shards]\nmemtable='64K'\ndata_cache='0'";
+        let least = Config::from_toml(least).unwrap();
+        assert_eq!((least.memtable_bytes, least.data_cache_bytes), (Some(64 << 10), Some(0)));
         let empty = refused("[pool]\ndir='d'\n[control]\nsocket=''");
         assert_eq!(empty, "line 4: control.socket: no path");
         let none = refused("[pool]\ndir='d'\n[shards]\ncount=0");
