@@ -185,6 +185,7 @@ pub fn open_failure_on(error: &OpenError, paths: &[DevicePath]) -> Failure {
     let device = match error {
         OpenError::Superblock { device, .. }
         | OpenError::WrongDevice { device, .. }
+        OpenError::NoRoomForLogs { .. } => Errno::ENOSPC,
         | OpenError::OtherPool { device }
         | OpenError::Truncated { device, .. } => *device,
         OpenError::Media { block, .. } => block.device(),
@@ -212,6 +213,13 @@ pub fn format_failure(error: &FormatFailed, paths: &[DevicePath]) -> Failure {
             Failure::new(Errno::ENOSPC, text)
         }
         FormatFailed::Refused(refused) => {
+        OpenError::NoRoomForLogs { most, .. } => Some(format!(
+            "{error}: serve with --shards {most} (shards.count), and make the pool longer for more \
+             (cairn resize-devices)"
+        )),
+        OpenError::TooManyShards { most, .. } => {
+            Some(format!("{error}: serve with --shards {most} or fewer (shards.count)"))
+        }
             let errno = match refused {
                 FormatError::TooSmall { .. } => Errno::ENOSPC,
                 FormatError::Tablets { .. }
@@ -265,3 +273,13 @@ mod tests {
         assert_eq!(failure.errno, Errno::EADDRINUSE);
     }
 }
+    #[test]
+    fn a_pool_without_room_for_the_logs_says_how_many_shards_it_has_room_for() {
+        let error = OpenError::NoRoomForLogs { asked: 8, most: 4, area_blocks: 1024 };
+        let failure = open_failure_on(&error, &[]);
+        assert_eq!(failure.errno, Errno::ENOSPC);
+        let text = "8 shards need two logs of 4194304 bytes each, and the pool has room for those of 4: \
+                    serve with --shards 4 (shards.count), and";
+        assert!(failure.text.starts_with(text), "{failure}");
+    }
+

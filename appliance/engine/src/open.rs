@@ -92,6 +92,12 @@ pub enum OpenError {
         asked: u16,
         most: u16,
     },
+    /// Each shard has two log areas of so many blocks, and there is room for those of fewer shards.
+    NoRoomForLogs {
+        asked: u16,
+        most: u16,
+        area_blocks: u64,
+    },
     Fs(FsError),
 }
 
@@ -135,6 +141,11 @@ impl std::fmt::Display for OpenError {
             OpenError::TooManyShards { asked, most } => {
                 write!(f, "{asked} shards asked for, this pool has room for the logs of {most}")
             }
+            OpenError::NoRoomForLogs { asked, most, area_blocks } => write!(
+                f,
+                "{asked} shards need two logs of {} bytes each, and the pool has room for those of {most}",
+                area_blocks * BLOCK_BYTES as u64
+            ),
             OpenError::Fs(error) => write!(f, "{error}"),
         }
     }

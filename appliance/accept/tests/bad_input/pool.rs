@@ -305,6 +305,34 @@ fn wrong_usage_ends_with_2() {
     let test = "wrong_usage";
     if binary().is_none() {
         return skip(test, "the cairn binary");
+#[test]
+fn more_shards_than_there_is_room_for_are_told_how_many_there_may_be() {
+    let test = "too_many_shards";
+    if binary().is_none() {
+        return skip(test, "the cairn binary");
+    }
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let dir = dir.path().join("pool").to_string_lossy().into_owned();
+    let run = |arguments: &[&str]| finish(cairn(arguments).expect("cairn")).expect("ends");
+    let made = run(&["format", "--dir", &dir, "--size", "64M"]);
+    made.succeeded("cairn format").expect("formats");
+    let up = ["up", "--dir", &dir, "--nfs", "127.0.0.1:0", "--shards", "64"];
+    let said = run(&up);
+    says(
+        &said,
+        "up",
+        1,
+        &["64 shards need two logs of 4194304 bytes each, and the pool has room for"],
+    );
+    let most = said.stderr.split("serve with --shards ").nth(1).expect("a way out");
+    let most: u32 = most.split(' ').next().and_then(|most| most.parse().ok()).expect("a number");
+    assert!((1..64).contains(&most), "{}", said.stderr);
+    let mut setup = Setup::new(Path::new(&dir)).expect("a port");
+    setup.shards = most;
+    let mut daemon = Daemon::start(setup).expect("as many as it said");
+    assert!(daemon.stop().expect("stops").success());
+}
+
     }
     let dir = tempfile::tempdir().expect("a temporary folder");
     let inside = dir.path().join("pool");
