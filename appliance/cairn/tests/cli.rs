@@ -9,6 +9,7 @@ use serde_json::Value;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use tempfile::TempDir;
@@ -166,7 +167,8 @@ fn a_pool_has_one_daemon_and_its_socket_one_owner() {
     refused(&format, 1, &format!("cairn: format ./cairn-data: {text}"));
     let other = ["up", "--dir", "b", "--size", "256M", "--nfs", "127.0.0.1:0", "--socket"];
     let other = cairn(dir, &[&other[..], &["./cairn-data/control.sock"]].concat());
-    let text = "cannot listen on ./cairn-data/control.sock: address already in use (EADDRINUSE)";
+    let text = "cannot listen on ./cairn-data/control.sock: address already in use: a daemon listens there; \
+                stop it, or name another with --socket (control.socket) (EADDRINUSE)";
     refused(&other, 1, &format!("cairn: up b: {text}"));
     assert_eq!(cairn(dir, &["status"]).status.code(), Some(0), "the first is not disturbed");
 }
@@ -264,8 +266,11 @@ fn a_socket_that_cannot_be_is_refused_before_there_is_a_pool() {
     let dir = TempDir::new().unwrap();
     let dir = dir.path();
     let long = "s".repeat(108);
-    for (socket, errno) in [(long.as_str(), "ENAMETOOLONG"), ("none/s", "ENOENT"), (".", "EEXIST")]
-    {
+    for (socket, errno) in [
+        (long.as_str(), "it has 108 bytes, a socket's path at most 106; take a shorter --dir"),
+        ("none/s", "ENOENT"),
+        (".", "it is no socket; remove it, or name another place with --socket"),
+    ] {
         let output =
             cairn(dir, &["up", "--size", "256M", "--nfs", "127.0.0.1:0", "--socket", socket]);
         assert_eq!(output.status.code(), Some(1));
@@ -275,6 +280,13 @@ fn a_socket_that_cannot_be_is_refused_before_there_is_a_pool() {
         let asked = cairn(dir, &["status", "--socket", socket]);
         assert_eq!(asked.status.code(), Some(1));
     }
+    let unnamed = std::ffi::OsStr::from_bytes(b"s\xff");
+    let mut up = Command::new(binary());
+    up.current_dir(dir).args(["up", "--size", "256M", "--nfs", "127.0.0.1:0", "--socket"]);
+    let output = up.arg(unnamed).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("it is not UTF-8, and no client could name it"), "{said}");
     assert_eq!(fs::read_dir(dir).unwrap().count(), 0);
 }
 

@@ -5,6 +5,7 @@ use crate::place::DevicePath;
 use cairn_base::door::MediaError;
 use cairn_base::{BLOCK_BYTES, BlockNo};
 use cairn_check::CheckError;
+use cairn_control::PATH_BYTES_MAX;
 use cairn_engine::format_pool::{FormatError, FormatFailed};
 use cairn_engine::open::OpenError;
 use cairn_format::superblock::SuperblockError;
@@ -33,6 +34,11 @@ impl Failure {
             None => error.to_string(),
         };
         Failure { text: format!("{what}: {reason}"), errno }
+    }
+
+    /// Says as well what would help.
+    pub fn with_way_out(self, way_out: &str) -> Failure {
+        Failure { text: format!("{}: {way_out}", self.text), errno: self.errno }
     }
 
     pub fn file(what: &str, path: &Path, error: &io::Error) -> Failure {
@@ -67,7 +73,36 @@ pub fn errno_of(error: &io::Error) -> Errno {
 /// Why a port could not be had.
 pub fn listen_failure(error: &BindError) -> Failure {
     let reason = io::Error::from_raw_os_error(error.errno);
-    Failure::io(format_args!("cannot listen on {}", error.addr), &reason)
+    let failure = Failure::io(format_args!("cannot listen on {}", error.addr), &reason);
+    match failure.errno {
+        Errno::EADDRINUSE => failure.with_way_out(
+            "stop the server that has it, or name another address with --nfs (nfs.listen)",
+        ),
+        Errno::EADDRNOTAVAIL => failure.with_way_out(
+            "this machine has no such address; name one that it has with --nfs (nfs.listen)",
+        ),
+        _ => failure,
+    }
+}
+
+/// Why the control socket could not be had.
+pub fn socket_failure(path: &Path, error: &io::Error) -> Failure {
+    let failure = Failure::file("cannot listen on", path, error);
+    let with = "with --socket (control.socket)";
+    let way_out = match failure.errno {
+        Errno::EADDRINUSE => format!("a daemon listens there; stop it, or name another {with}"),
+        Errno::EEXIST => format!("it is no socket; remove it, or name another place {with}"),
+        Errno::EILSEQ => {
+            format!("it is not UTF-8, and no client could name it; name one that is {with}")
+        }
+        Errno::ENAMETOOLONG => format!(
+            "it has {} bytes, a socket's path at most {PATH_BYTES_MAX}; take a shorter --dir, or name a \
+             shorter one {with}",
+            path.as_os_str().len()
+        ),
+        _ => return failure,
+    };
+    failure.with_way_out(&way_out)
 }
 
 /// Why a pool could not be checked.
@@ -150,6 +185,7 @@ pub fn open_failure(error: &OpenError) -> Failure {
         | OpenError::RootDamaged { .. }
         | OpenError::RootLost { .. } => Errno::EUCLEAN,
         OpenError::Truncated { .. } => Errno::ENXIO,
+        OpenError::NoRoomForLogs { .. } => Errno::ENOSPC,
         OpenError::Media { block, error } => return media_failure(*block, *error),
         OpenError::Fs(error) => Errno::from_raw(error.errno()),
     };
@@ -177,6 +213,13 @@ pub fn open_failure_on(error: &OpenError, paths: &[DevicePath]) -> Failure {
             named(paths, device.0).map(|path| misplaced(path, is.0))
         }
         OpenError::DeviceMissing { listed, given } => miscounted(paths, *listed, *given),
+        OpenError::NoRoomForLogs { most, .. } => Some(format!(
+            "{error}: serve with --shards {most} (shards.count), and make the pool longer for more \
+             (cairn resize-devices)"
+        )),
+        OpenError::TooManyShards { most, .. } => {
+            Some(format!("{error}: serve with --shards {most} or fewer (shards.count)"))
+        }
         _ => None,
     };
     if let Some(text) = told {
@@ -185,7 +228,6 @@ pub fn open_failure_on(error: &OpenError, paths: &[DevicePath]) -> Failure {
     let device = match error {
         OpenError::Superblock { device, .. }
         | OpenError::WrongDevice { device, .. }
-        OpenError::NoRoomForLogs { .. } => Errno::ENOSPC,
         | OpenError::OtherPool { device }
         | OpenError::Truncated { device, .. } => *device,
         OpenError::Media { block, .. } => block.device(),
@@ -213,13 +255,6 @@ pub fn format_failure(error: &FormatFailed, paths: &[DevicePath]) -> Failure {
             Failure::new(Errno::ENOSPC, text)
         }
         FormatFailed::Refused(refused) => {
-        OpenError::NoRoomForLogs { most, .. } => Some(format!(
-            "{error}: serve with --shards {most} (shards.count), and make the pool longer for more \
-             (cairn resize-devices)"
-        )),
-        OpenError::TooManyShards { most, .. } => {
-            Some(format!("{error}: serve with --shards {most} or fewer (shards.count)"))
-        }
             let errno = match refused {
                 FormatError::TooSmall { .. } => Errno::ENOSPC,
                 FormatError::Tablets { .. }
@@ -247,6 +282,16 @@ mod tests {
     }
 
     #[test]
+    fn a_pool_without_room_for_the_logs_says_how_many_shards_it_has_room_for() {
+        let error = OpenError::NoRoomForLogs { asked: 8, most: 4, area_blocks: 1024 };
+        let failure = open_failure_on(&error, &[]);
+        assert_eq!(failure.errno, Errno::ENOSPC);
+        let text = "8 shards need two logs of 4194304 bytes each, and the pool has room for those of 4: \
+                    serve with --shards 4 (shards.count), and";
+        assert!(failure.text.starts_with(text), "{failure}");
+    }
+
+    #[test]
     fn devices_that_do_not_fit_are_named_with_their_places() {
         let device = |path: &str| DevicePath { path: path.into(), role: DeviceRole::Mixed };
         let (one, both) = ([device("a")], [device("b"), device("a")]);
@@ -269,17 +314,9 @@ mod tests {
     fn a_port_that_is_taken_is_told_like_every_other_error() {
         let error = BindError { addr: "127.0.0.1:9".parse().unwrap(), errno: 98 };
         let failure = listen_failure(&error);
-        assert_eq!(failure.text, "cannot listen on 127.0.0.1:9: address already in use");
+        let text =
+            "cannot listen on 127.0.0.1:9: address already in use: stop the server that has it";
+        assert!(failure.text.starts_with(text) && failure.text.contains("--nfs"), "{failure}");
         assert_eq!(failure.errno, Errno::EADDRINUSE);
     }
 }
-    #[test]
-    fn a_pool_without_room_for_the_logs_says_how_many_shards_it_has_room_for() {
-        let error = OpenError::NoRoomForLogs { asked: 8, most: 4, area_blocks: 1024 };
-        let failure = open_failure_on(&error, &[]);
-        assert_eq!(failure.errno, Errno::ENOSPC);
-        let text = "8 shards need two logs of 4194304 bytes each, and the pool has room for those of 4: \
-                    serve with --shards 4 (shards.count), and";
-        assert!(failure.text.starts_with(text), "{failure}");
-    }
-

@@ -295,16 +295,16 @@ fn a_port_that_is_taken_is_named() {
     let mut setup = pool.setup.clone();
     setup.port = taken.local_addr().expect("bound").port();
     let finished = finish(setup.command().expect("cairn")).expect("ends by itself");
-    says(&finished, "up", 1, &["in use", "address", &setup.port.to_string()]);
+    let way_out = format!(
+        "127.0.0.1:{}: address already in use: stop the server that has it, or name another address \
+         with --nfs",
+        setup.port
+    );
+    says(&finished, "up", 1, &[&way_out]);
     let mut daemon = Daemon::start(pool.setup.clone()).expect("on its own port it serves");
     assert!(daemon.stop().expect("stops").success());
 }
 
-#[test]
-fn wrong_usage_ends_with_2() {
-    let test = "wrong_usage";
-    if binary().is_none() {
-        return skip(test, "the cairn binary");
 #[test]
 fn more_shards_than_there_is_room_for_are_told_how_many_there_may_be() {
     let test = "too_many_shards";
@@ -333,6 +333,11 @@ fn more_shards_than_there_is_room_for_are_told_how_many_there_may_be() {
     assert!(daemon.stop().expect("stops").success());
 }
 
+#[test]
+fn wrong_usage_ends_with_2() {
+    let test = "wrong_usage";
+    if binary().is_none() {
+        return skip(test, "the cairn binary");
     }
     let dir = tempfile::tempdir().expect("a temporary folder");
     let inside = dir.path().join("pool");
