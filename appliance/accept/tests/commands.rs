@@ -176,7 +176,10 @@ fn nonsense_is_refused_by_name() {
         let finished = daemon.command(arguments).expect("runs");
         assert_eq!(finished.status.code(), Some(1));
         let said = &finished.stderr;
-        assert!(said.contains("no daemon listens there (ENOENT)"), "{arguments:?}: {said}");
+        assert!(
+            said.contains("no daemon listens there; start one with `cairn up`"),
+            "{arguments:?}: {said}"
+        );
     }
 }
 

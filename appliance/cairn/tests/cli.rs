@@ -369,12 +369,30 @@ fn up_listens_on_every_address_it_is_given() {
 #[test]
 fn without_a_daemon_live_commands_name_the_socket() {
     let dir = TempDir::new().unwrap();
+    let way_out =
+        "no daemon listens there; start one with `cairn up`, or name another with --socket";
     let output = cairn(dir.path(), &["status", "--socket", "no.sock"]);
-    refused(&output, 1, "cairn: status no.sock: no daemon listens there (ENOENT)");
+    refused(&output, 1, &format!("cairn: status no.sock: {way_out} (ENOENT)"));
+    drop(std::os::unix::net::UnixListener::bind(dir.path().join("left")).unwrap());
+    let output = cairn(dir.path(), &["status", "--socket", "left"]);
+    refused(&output, 1, &format!("cairn: status left: {way_out} (ECONNREFUSED)"));
+    fs::write(dir.path().join("file"), "").unwrap();
+    for place in ["file", ".", "/dev/null"] {
+        let output = cairn(dir.path(), &["status", "--socket", place]);
+        let said = "is no socket; name the socket of a daemon with --socket (ENOTSOCK)";
+        refused(&output, 1, &format!("cairn: status {place}: {said}"));
+    }
+    let long = "s".repeat(108);
+    let output = cairn(dir.path(), &["status", "--socket", &long]);
+    let said = format!(
+        "cairn: status {long}: the path of a socket has at most 107 bytes, this one 108; name a shorter \
+         one with --socket, or serve a --dir with a shorter path (ENAMETOOLONG)"
+    );
+    refused(&output, 1, &said);
     let mut command = Command::new(binary());
     command.current_dir(dir.path()).arg("df").env("CAIRN_SOCKET", "other.sock");
     let output = command.output().unwrap();
-    refused(&output, 1, "cairn: df other.sock: no daemon listens there (ENOENT)");
+    refused(&output, 1, &format!("cairn: df other.sock: {way_out} (ENOENT)"));
 }
 
 #[test]
