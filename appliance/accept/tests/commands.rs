@@ -162,8 +162,24 @@ fn nonsense_is_refused_by_name() {
         assert!(finished.stderr.contains(text), "{arguments:?}: {}", finished.stderr);
         assert_eq!(finished.stdout, "", "{arguments:?}: stdout is for records");
     }
-    let far = daemon.command(&["changes", "--since", "18446744073709551615"]).expect("runs");
-    assert_eq!((far.status.code(), far.stdout), (Some(0), String::new()));
+    let stable = succeeded(daemon, &["statfs", "--single-field", "stable_seq"]);
+    assert_eq!(
+        succeeded(daemon, &["changes", "--since", stable.trim()]),
+        "",
+        "that is no nonsense"
+    );
+    for far in ["9999999999999999", "9999999999999999.7", "18446744073709551615"] {
+        let refused = daemon.command(&["changes", "--since", far]).expect("runs");
+        assert_eq!((refused.status.code(), &*refused.stdout), (Some(1), ""), "{}", refused.stderr);
+        let newest = refused.stderr.split("the newest seq of this pool is ").nth(1);
+        let newest = newest.and_then(|text| text.split(':').next()?.parse::<u64>().ok());
+        assert!(newest >= stable.trim().parse().ok(), "{}", refused.stderr);
+        assert!(
+            refused.stderr.starts_with(&format!("cairn: changes {far}: ")),
+            "{}",
+            refused.stderr
+        );
+    }
     daemon.expect_alive().expect("it goes on");
     daemon.stop().expect("stops");
     for arguments in [

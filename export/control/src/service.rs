@@ -197,9 +197,11 @@ impl Control for Service {
     ) -> Result<Response<Self::ChangesStream>, Status> {
         // As in a walk: what changes meanwhile is the next stream's.
         let stable = self.pool().await?.stable;
+        let request = request.into_inner();
+        changes::refuse_beyond(&request, stable)?;
         let (pages, stream) = mpsc::channel(1);
         let shard = self.shards[0].clone();
-        tokio::spawn(changes::stream(shard, request.into_inner(), stable, pages));
+        tokio::spawn(changes::stream(shard, request, stable, pages));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
