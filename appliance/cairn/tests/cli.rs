@@ -416,3 +416,4 @@ fn wrong_usage_is_2() {
     }
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
+        &["print", "items", "--tablet", "-1"],

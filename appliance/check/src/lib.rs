@@ -19,6 +19,7 @@
 
 mod inode;
 mod items;
+mod key_words;
 mod log;
 mod mapping;
 mod media;

@@ -7,6 +7,7 @@
 //! What is damaged is passed over and found: whoever prints is given the findings, which are told beside
 //! what was shown, since a list that lacks something looks like one that lacks nothing.
 
+use crate::key_words::key_words;
 use crate::merged::Merged;
 use crate::report::{Counts, FINDINGS_MAX, Finding, Findings, inode_of};
 use crate::space::Space;
@@ -178,7 +179,7 @@ pub fn root(body: &RootBody) -> Value {
         "newest_data_seq": body.newest_data_seq.get(),
         "fs": tree_ref(&body.fs),
         "log_trees": log_trees.collect::<Vec<_>>(),
-        "fold_cursor": body.fold_cursor().map(|key| format!("{key:?}")),
+        "fold_cursor": body.fold_cursor().map(|key| key_words(&key)),
     })
 }
 
@@ -235,7 +236,7 @@ fn edit_line(edit: &Edit<'_>) -> Value {
     let kind = match edit.kind {
         EditKind::Put => "put",
         EditKind::PutNew => "put_new",
-        EditKind::Delete => return json!({ "edit": "delete", "key": format!("{:?}", edit.key) }),
+        EditKind::Delete => return json!({ "edit": "delete", "key": key_words(&edit.key) }),
     };
     let mut line = item(&edit.key, edit.value);
     if let Value::Object(fields) = &mut line {
@@ -259,9 +260,9 @@ pub fn node(node: &Node<'_>) -> Vec<Value> {
     for index in 0..node.count() {
         let key = node.key(index);
         lines.push(if !node.is_leaf() {
-            json!({ "from": format!("{key:?}"), "child": node_ref(&node.child(index)) })
+            json!({ "from": key_words(&key), "child": node_ref(&node.child(index)) })
         } else if node.is_delete(index) {
-            json!({ "deleted": format!("{key:?}") })
+            json!({ "deleted": key_words(&key) })
         } else {
             item(&key, node.value(index))
         });
@@ -272,7 +273,7 @@ pub fn node(node: &Node<'_>) -> Vec<Value> {
 /// One item.
 pub fn item(key: &Key, value: &[u8]) -> Value {
     let mut line = Map::new();
-    line.insert("key".to_string(), json!(format!("{key:?}")));
+    line.insert("key".to_string(), json!(key_words(key)));
     let Some(parsed) = key.parse() else {
         line.insert("value".to_string(), json!(hex(value)));
         return Value::Object(line);

@@ -16,7 +16,8 @@ use serde_json::{Value, json};
     long_about = "Show a pool's structures while no daemon serves it, one record a line: the \
                   superblock, the tablets' newest roots, the batches of the write logs that an open \
                   would replay, or the items of tablets as a reader would see them, logs included. \
-                  The pool's keys are secrets and are not shown.\n\nWhat is damaged is passed over; \
+                  An item's key is its kind and its \
+                  fields, like inode:1 or extent:4097.256. The pool's keys are secrets and are not shown.\n\nWhat is damaged is passed over; \
                   each damage met is a line on stderr: kind, object, detail, as of `cairn check`, which finds \
                   all of them.\n\nExit codes: 0 shown, 1 failed, or something may be missing from what was \
                   shown.",
@@ -32,7 +33,7 @@ pub struct Print {
     pool: PoolArgs,
 
     /// Only this tablet's items
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     tablet: Option<u16>,
 }
 
