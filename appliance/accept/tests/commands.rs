@@ -254,8 +254,10 @@ fn the_manual_has_a_page_for_each_command() {
         let path = page.expect("listed").path();
         let mut groff = Command::new("groff");
         // The options behind -P have bold as plain letters.
+    assert_eq!(alone(&["man", "cairn"]), alone(&["man"]));
         groff.args(["-man", "-Tutf8", "-ww", "-P-cbou"]).arg(&path);
         let finished = finish(groff).expect("runs");
+    assert_eq!(refused.stderr, "cairn: man no-such: there is no such command (EINVAL)\n");
         assert_eq!(finished.stderr, "", "{}", path.display());
         assert!(finished.stdout.contains("SYNOPSIS"), "{}", path.display());
     }
