@@ -136,7 +136,7 @@ fn a_daemon_serves_from_its_first_use_and_ends_when_told() {
     let missing = cairn(dir, &["stat", "/nothing"]);
     refused(&missing, 1, "cairn: stat /nothing: no such file or directory (ENOENT)");
     let gone = cairn(dir, &["stat", "ino:4198401"]);
-    refused(&gone, 1, "cairn: stat ino:4198401: the inode no longer exists (ESTALE)");
+    refused(&gone, 1, "cairn: stat ino:4198401: there is no such inode, or no longer (ESTALE)");
 
     assert_eq!(up.signal(Signal::SIGTERM), Some(0));
     assert!(!dir.join("cairn-data/control.sock").exists());
