@@ -324,6 +324,16 @@ fn more_shards_than_there_is_room_for_are_told_how_many_there_may_be() {
         1,
         &["64 shards need two logs of 4194304 bytes each, and the pool has room for"],
     );
+    let other = format!("{dir}-other");
+    let made = ["up", "--dir", &other, "--size", "64M", "--nfs", "127.0.0.1:0", "--shards", "64"];
+    says(&run(&made), "up", 1, &["the logs of 64 shards are part of that"]);
+    says(
+        &run(&["format", "--dir", &other, "--size", "9000P"]),
+        "format",
+        1,
+        &["10133099161583616000 bytes are more than a file there may have"],
+    );
+    assert!(!Path::new(&other).exists(), "what was refused left something behind");
     let most = said.stderr.split("serve with --shards ").nth(1).expect("a way out");
     let most: u32 = most.split(' ').next().and_then(|most| most.parse().ok()).expect("a number");
     assert!((1..64).contains(&most), "{}", said.stderr);
@@ -368,6 +378,28 @@ fn a_live_command_without_a_daemon_says_so() {
         let finished = finish(command).expect("ends by itself");
         says(&finished, verb, 1, &["no.sock"]);
     }
+}
+
+#[test]
+fn format_follows_no_link_and_replaces_none() {
+    let Some(pool) = Pool::make("format_link") else { return };
+    let (dir, elsewhere) = (pool.dir.path().join("linked"), pool.device());
+    fs::create_dir(&dir).expect("a folder");
+    let before = digest(&elsewhere);
+    for target in [&elsewhere, Path::new("/nowhere/pool")] {
+        let link = dir.join("pool");
+        std::os::unix::fs::symlink(target, &link).expect("a link");
+        for force in [&[][..], &["--force"]] {
+            let mut format =
+                cairn(&[&["format", "--size", "256M"], force].concat()).expect("cairn");
+            format.arg("--dir").arg(&dir);
+            let finished = finish(format).expect("ends by itself");
+            says(&finished, "format", 1, &["format that with --meta, or remove the link"]);
+            assert_eq!(fs::read_link(&link).expect("it is there"), target);
+        }
+        fs::remove_file(&link).expect("remove");
+    }
+    assert_eq!(digest(&elsewhere), before);
 }
 
 #[test]
