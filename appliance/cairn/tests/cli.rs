@@ -303,6 +303,21 @@ fn more_memory_than_there_is_is_refused_before_anything_is_made() {
 }
 
 #[test]
+fn a_daemon_whose_stdout_is_full_says_so_once_and_serves() {
+    let dir = TempDir::new().unwrap();
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(binary());
+    command.current_dir(dir.path()).args(["up", "--size", "256M", "--nfs", "127.0.0.1:0"]);
+    let mut child = command.stdout(full).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let told = lines.find(|line| line.contains("cannot say ready")).unwrap_or_default();
+    let mut up = Up { child, ready: Value::Null };
+    assert!(told.ends_with("stdout: no space left on device (ENOSPC)"), "{told}");
+    assert!(cairn(dir.path(), &["statfs"]).status.success());
+    assert_eq!(up.signal(Signal::SIGTERM), Some(0));
+}
+
+#[test]
 fn who_listens_without_a_word_is_not_waited_for() {
     let dir = TempDir::new().unwrap();
     let socket = dir.path().join("mute");
@@ -409,6 +424,7 @@ fn wrong_usage_is_2() {
         &["format"],
         &["format", "--dir", "d", "--meta", "m"],
         &["up", "--memtable", "1.5M"],
+        &["print", "items", "--tablet", "-1"],
     ] {
         let output = cairn(dir.path(), arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", text(&output.stderr));
@@ -416,4 +432,3 @@ fn wrong_usage_is_2() {
     }
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
-        &["print", "items", "--tablet", "-1"],

@@ -31,6 +31,9 @@ impl Failure {
         let errno = errno_of(error);
         let reason = match error.raw_os_error() {
             Some(_) => errno.desc().to_lowercase(),
+            None if error.kind() == io::ErrorKind::UnexpectedEof => {
+                "it ends before the size that it says it has".into()
+            }
             None => error.to_string(),
         };
         Failure { text: format!("{what}: {reason}"), errno }
