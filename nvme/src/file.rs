@@ -97,6 +97,11 @@ impl Devices {
 impl Opened {
     fn open(path: &Path, mode: Mode) -> Result<Opened, OpenError> {
         let failed = |error| open_error(path, &error);
+        // Before it is opened: a pipe would be waited for, and some devices do something when opened.
+        let found = std::fs::metadata(path).map_err(failed)?.file_type();
+        if !(found.is_file() || found.is_block_device() || found.is_dir()) {
+            return Err(OpenError::NotADevice { path: path.into() });
+        }
         let (file, direct) = open_direct(path, mode).map_err(failed)?;
         let file_type = file.metadata().map_err(failed)?.file_type();
         let kind = match (file_type.is_file(), file_type.is_block_device()) {

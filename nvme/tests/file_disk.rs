@@ -166,6 +166,9 @@ fn what_cannot_be_opened_is_named_with_its_reason() {
     assert!(refused.to_string().contains("missing"));
     let directory = Devices::open(&[pool._dir.path()], Mode::ReadOnly).err();
     assert_eq!(directory, Some(OpenError::NotADevice { path: pool._dir.path().into() }));
+    // Neither is opened: some devices do something when they are.
+    let no_device = Devices::open(&["/dev/null"], Mode::ReadOnly).err();
+    assert_eq!(no_device, Some(OpenError::NotADevice { path: "/dev/null".into() }));
     let existing = create_file(&pool.paths[0], 4096).err();
     assert_eq!(
         existing,

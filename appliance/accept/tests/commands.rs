@@ -141,12 +141,21 @@ fn nonsense_is_refused_by_name() {
     if served.is_foreign() {
         return;
     }
+    let mut client = served.connect();
+    let root = client.root().clone();
+    client.create(&root, b"file", createhow3::GUARDED(sattr3::default())).expect("create");
     let daemon = served.daemon(test).expect("ours");
-    let gone = "the inode no longer exists (ESTALE)";
+    for good in ["/file", "//./file", "/", "/."] {
+        succeeded(daemon, &["stat", good]);
+    }
+    let gone = "there is no such inode, or no longer (ESTALE)";
     for (arguments, code, text) in [
         (&["ino-path", "4198401"][..], 1, gone),
         (&["ino-path", "18446744073709551615"], 1, gone),
         (&["get-referring-entries", "ino:4198401"], 1, gone),
+        (&["stat", "/file/"], 1, "not a directory (ENOTDIR)"),
+        (&["stat", "/file/."], 1, "not a directory (ENOTDIR)"),
+        (&["stat", "/../file"], 1, "a path inside cairn has no `..` in it"),
         (&["ino-path", "0"], 2, "an inode is NUMBER or ino:NUMBER, from 1"),
         (&["ino-path", "/a"], 2, "an inode is NUMBER or ino:NUMBER, from 1"),
         (&["get-referring-entries", "ino:x"], 2, "an inode is NUMBER or ino:NUMBER, from 1"),
@@ -162,8 +171,24 @@ fn nonsense_is_refused_by_name() {
         assert!(finished.stderr.contains(text), "{arguments:?}: {}", finished.stderr);
         assert_eq!(finished.stdout, "", "{arguments:?}: stdout is for records");
     }
-    let far = daemon.command(&["changes", "--since", "18446744073709551615"]).expect("runs");
-    assert_eq!((far.status.code(), far.stdout), (Some(0), String::new()));
+    let stable = succeeded(daemon, &["statfs", "--single-field", "stable_seq"]);
+    assert_eq!(
+        succeeded(daemon, &["changes", "--since", stable.trim()]),
+        "",
+        "that is no nonsense"
+    );
+    for far in ["9999999999999999", "9999999999999999.7", "18446744073709551615"] {
+        let refused = daemon.command(&["changes", "--since", far]).expect("runs");
+        assert_eq!((refused.status.code(), &*refused.stdout), (Some(1), ""), "{}", refused.stderr);
+        let newest = refused.stderr.split("the newest seq of this pool is ").nth(1);
+        let newest = newest.and_then(|text| text.split(':').next()?.parse::<u64>().ok());
+        assert!(newest >= stable.trim().parse().ok(), "{}", refused.stderr);
+        assert!(
+            refused.stderr.starts_with(&format!("cairn: changes {far}: ")),
+            "{}",
+            refused.stderr
+        );
+    }
     daemon.expect_alive().expect("it goes on");
     daemon.stop().expect("stops");
     for arguments in [
@@ -176,7 +201,10 @@ fn nonsense_is_refused_by_name() {
         let finished = daemon.command(arguments).expect("runs");
         assert_eq!(finished.status.code(), Some(1));
         let said = &finished.stderr;
-        assert!(said.contains("no daemon listens there (ENOENT)"), "{arguments:?}: {said}");
+        assert!(
+            said.contains("no daemon listens there; start one with `cairn up`"),
+            "{arguments:?}: {said}"
+        );
     }
 }
 
@@ -226,8 +254,10 @@ fn the_manual_has_a_page_for_each_command() {
     let page = std::fs::read_to_string(out.join("cairn-changes.1")).expect("is there");
     assert_eq!(alone(&["man", "changes"]), page);
     assert!(alone(&["man"]).contains("cairn\\-changes(1)"));
+    assert_eq!(alone(&["man", "cairn"]), alone(&["man"]));
     let refused = cairn(&["man", "no-such"]).and_then(finish).expect("runs");
     assert_eq!(refused.status.code(), Some(2));
+    assert_eq!(refused.stderr, "cairn: man no-such: there is no such command (EINVAL)\n");
     if skip_without("manual", "groff", "groff-base") {
         return;
     }

@@ -89,7 +89,7 @@ fn every_name_of_an_inode_is_found_in_every_directory() {
     for query in ["ino-path", "get-referring-entries"] {
         let refused = daemon.command(&[query, &empty.attr.fileid.to_string()]).expect("runs");
         let line = format!(
-            "cairn: {query} ino:{}: the inode no longer exists (ESTALE)\n",
+            "cairn: {query} ino:{}: there is no such inode, or no longer (ESTALE)\n",
             empty.attr.fileid
         );
         assert_eq!((refused.status.code(), refused.stderr), (Some(1), line));

@@ -23,6 +23,22 @@ pub fn socket(globals: &Globals) -> PathBuf {
         .unwrap_or_else(|| cairn_daemon::SERVE_SOCKET_DEFAULT.into())
 }
 
+/// With the way out, of an error of connecting.
+fn advised(error: Error) -> Error {
+    let advice = match error.errno() {
+        Errno::ENOENT | Errno::ECONNREFUSED => {
+            "start one with `cairn up`, or name another with --socket"
+        }
+        Errno::ENOTSOCK => "name the socket of a daemon with --socket",
+        Errno::ENAMETOOLONG => {
+            "name a shorter one with --socket, or serve a --dir with a shorter path"
+        }
+        _ => return error,
+    };
+    let errno = error.errno();
+    error.advised(errno, advice)
+}
+
 /// Connects, and runs `ask` to its end.
 pub fn with_daemon<T, F>(globals: &Globals, ask: impl FnOnce(Client) -> F) -> Result<T, Error>
 where
@@ -35,8 +51,9 @@ where
         .build()
         .map_err(|error| Error::io(object(), &error))?;
     runtime.block_on(async {
-        let client =
-            Client::connect(&socket).await.map_err(|error| Error::client(object(), error))?;
+        let client = Client::connect(&socket)
+            .await
+            .map_err(|error| advised(Error::client(object(), error)))?;
         tokio::select! {
             outcome = ask(client) => outcome,
             _ = tokio::signal::ctrl_c() => Err(Error::new(object(), Errno::EINTR, "interrupted")),

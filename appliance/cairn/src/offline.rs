@@ -2,13 +2,13 @@
 
 use crate::exit::Error;
 use cairn_check::CheckError;
-use cairn_daemon::{Claim, Mode, Offline, Place, check_failure, patiently};
+use cairn_daemon::{Claim, Mode, Offline, Place, check_failure_on, patiently};
 
 pub struct ReadPool {
     pub place: Place,
     pub offline: Offline,
     /// Keeps daemons off the pool meanwhile.
-    _claim: Claim,
+    claim: Claim,
 }
 
 impl ReadPool {
@@ -17,10 +17,10 @@ impl ReadPool {
         let failed = |failure| Error::failure(place, failure);
         let claim = patiently(|| Claim::take(place.devices(), Mode::ReadOnly)).map_err(failed)?;
         let offline = Offline::new(claim.devices()).map_err(failed)?;
-        Ok(ReadPool { place: place.clone(), offline, _claim: claim })
+        Ok(ReadPool { place: place.clone(), offline, claim })
     }
 
     pub fn failed(&self, error: CheckError) -> Error {
-        Error::failure(&self.place, check_failure(error))
+        Error::failure(&self.place, check_failure_on(error, self.claim.paths()))
     }
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use tempfile::TempDir;
@@ -135,7 +136,7 @@ fn a_daemon_serves_from_its_first_use_and_ends_when_told() {
     let missing = cairn(dir, &["stat", "/nothing"]);
     refused(&missing, 1, "cairn: stat /nothing: no such file or directory (ENOENT)");
     let gone = cairn(dir, &["stat", "ino:4198401"]);
-    refused(&gone, 1, "cairn: stat ino:4198401: the inode no longer exists (ESTALE)");
+    refused(&gone, 1, "cairn: stat ino:4198401: there is no such inode, or no longer (ESTALE)");
 
     assert_eq!(up.signal(Signal::SIGTERM), Some(0));
     assert!(!dir.join("cairn-data/control.sock").exists());
@@ -166,7 +167,8 @@ fn a_pool_has_one_daemon_and_its_socket_one_owner() {
     refused(&format, 1, &format!("cairn: format ./cairn-data: {text}"));
     let other = ["up", "--dir", "b", "--size", "256M", "--nfs", "127.0.0.1:0", "--socket"];
     let other = cairn(dir, &[&other[..], &["./cairn-data/control.sock"]].concat());
-    let text = "cannot listen on ./cairn-data/control.sock: address already in use (EADDRINUSE)";
+    let text = "cannot listen on ./cairn-data/control.sock: address already in use: a daemon listens there; \
+                stop it, or name another with --socket (control.socket) (EADDRINUSE)";
     refused(&other, 1, &format!("cairn: up b: {text}"));
     assert_eq!(cairn(dir, &["status"]).status.code(), Some(0), "the first is not disturbed");
 }
@@ -264,8 +266,11 @@ fn a_socket_that_cannot_be_is_refused_before_there_is_a_pool() {
     let dir = TempDir::new().unwrap();
     let dir = dir.path();
     let long = "s".repeat(108);
-    for (socket, errno) in [(long.as_str(), "ENAMETOOLONG"), ("none/s", "ENOENT"), (".", "EEXIST")]
-    {
+    for (socket, errno) in [
+        (long.as_str(), "it has 108 bytes, a socket's path at most 106; take a shorter --dir"),
+        ("none/s", "ENOENT"),
+        (".", "it is no socket; remove it, or name another place with --socket"),
+    ] {
         let output =
             cairn(dir, &["up", "--size", "256M", "--nfs", "127.0.0.1:0", "--socket", socket]);
         assert_eq!(output.status.code(), Some(1));
@@ -275,6 +280,13 @@ fn a_socket_that_cannot_be_is_refused_before_there_is_a_pool() {
         let asked = cairn(dir, &["status", "--socket", socket]);
         assert_eq!(asked.status.code(), Some(1));
     }
+    let unnamed = std::ffi::OsStr::from_bytes(b"s\xff");
+    let mut up = Command::new(binary());
+    up.current_dir(dir).args(["up", "--size", "256M", "--nfs", "127.0.0.1:0", "--socket"]);
+    let output = up.arg(unnamed).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("it is not UTF-8, and no client could name it"), "{said}");
     assert_eq!(fs::read_dir(dir).unwrap().count(), 0);
 }
 
@@ -288,6 +300,21 @@ fn more_memory_than_there_is_is_refused_before_anything_is_made() {
         assert!(said.contains("more than this machine's memory"), "{said}");
     }
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_daemon_whose_stdout_is_full_says_so_once_and_serves() {
+    let dir = TempDir::new().unwrap();
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(binary());
+    command.current_dir(dir.path()).args(["up", "--size", "256M", "--nfs", "127.0.0.1:0"]);
+    let mut child = command.stdout(full).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let told = lines.find(|line| line.contains("cannot say ready")).unwrap_or_default();
+    let mut up = Up { child, ready: Value::Null };
+    assert!(told.ends_with("stdout: no space left on device (ENOSPC)"), "{told}");
+    assert!(cairn(dir.path(), &["statfs"]).status.success());
+    assert_eq!(up.signal(Signal::SIGTERM), Some(0));
 }
 
 #[test]
@@ -357,12 +384,30 @@ fn up_listens_on_every_address_it_is_given() {
 #[test]
 fn without_a_daemon_live_commands_name_the_socket() {
     let dir = TempDir::new().unwrap();
+    let way_out =
+        "no daemon listens there; start one with `cairn up`, or name another with --socket";
     let output = cairn(dir.path(), &["status", "--socket", "no.sock"]);
-    refused(&output, 1, "cairn: status no.sock: no daemon listens there (ENOENT)");
+    refused(&output, 1, &format!("cairn: status no.sock: {way_out} (ENOENT)"));
+    drop(std::os::unix::net::UnixListener::bind(dir.path().join("left")).unwrap());
+    let output = cairn(dir.path(), &["status", "--socket", "left"]);
+    refused(&output, 1, &format!("cairn: status left: {way_out} (ECONNREFUSED)"));
+    fs::write(dir.path().join("file"), "").unwrap();
+    for place in ["file", ".", "/dev/null"] {
+        let output = cairn(dir.path(), &["status", "--socket", place]);
+        let said = "is no socket; name the socket of a daemon with --socket (ENOTSOCK)";
+        refused(&output, 1, &format!("cairn: status {place}: {said}"));
+    }
+    let long = "s".repeat(108);
+    let output = cairn(dir.path(), &["status", "--socket", &long]);
+    let said = format!(
+        "cairn: status {long}: the path of a socket has at most 107 bytes, this one 108; name a shorter \
+         one with --socket, or serve a --dir with a shorter path (ENAMETOOLONG)"
+    );
+    refused(&output, 1, &said);
     let mut command = Command::new(binary());
     command.current_dir(dir.path()).arg("df").env("CAIRN_SOCKET", "other.sock");
     let output = command.output().unwrap();
-    refused(&output, 1, "cairn: df other.sock: no daemon listens there (ENOENT)");
+    refused(&output, 1, &format!("cairn: df other.sock: {way_out} (ENOENT)"));
 }
 
 #[test]
@@ -379,6 +424,7 @@ fn wrong_usage_is_2() {
         &["format"],
         &["format", "--dir", "d", "--meta", "m"],
         &["up", "--memtable", "1.5M"],
+        &["print", "items", "--tablet", "-1"],
     ] {
         let output = cairn(dir.path(), arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", text(&output.stderr));

@@ -19,6 +19,7 @@
 
 mod inode;
 mod items;
+mod key_words;
 mod log;
 mod mapping;
 mod media;
@@ -84,7 +85,15 @@ pub enum CheckError {
         device: u8,
         claims: u8,
     },
+    OtherPool {
+        device: u8,
+    },
     DeviceMissing {
+        listed: usize,
+        given: usize,
+    },
+    /// More devices were given than the pool has.
+    DeviceTooMany {
         listed: usize,
         given: usize,
     },
@@ -97,7 +106,11 @@ impl fmt::Display for CheckError {
             CheckError::WrongDevice { device, claims } => {
                 write!(f, "device {device} is device {claims} of its pool")
             }
-            CheckError::DeviceMissing { listed, given } => {
+            CheckError::OtherPool { device } => {
+                write!(f, "device {device} belongs to another pool")
+            }
+            CheckError::DeviceMissing { listed, given }
+            | CheckError::DeviceTooMany { listed, given } => {
                 write!(f, "the pool has {listed} devices, {given} were given")
             }
         }

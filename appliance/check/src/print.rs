@@ -3,9 +3,13 @@
 //!
 //! Everything is parsed by `format`'s own types; there is no second parser. Keys of the pool (of
 //! names, of handles) are secrets and are not printed.
+//!
+//! What is damaged is passed over and found: whoever prints is given the findings, which are told beside
+//! what was shown, since a list that lacks something looks like one that lacks nothing.
 
+use crate::key_words::key_words;
 use crate::merged::Merged;
-use crate::report::{Findings, inode_of};
+use crate::report::{Counts, FINDINGS_MAX, Finding, Findings, inode_of};
 use crate::space::Space;
 use crate::tree::Ground;
 use crate::{CheckError, Pool};
@@ -175,7 +179,7 @@ pub fn root(body: &RootBody) -> Value {
         "newest_data_seq": body.newest_data_seq.get(),
         "fs": tree_ref(&body.fs),
         "log_trees": log_trees.collect::<Vec<_>>(),
-        "fold_cursor": body.fold_cursor().map(|key| format!("{key:?}")),
+        "fold_cursor": body.fold_cursor().map(|key| key_words(&key)),
     })
 }
 
@@ -232,7 +236,7 @@ fn edit_line(edit: &Edit<'_>) -> Value {
     let kind = match edit.kind {
         EditKind::Put => "put",
         EditKind::PutNew => "put_new",
-        EditKind::Delete => return json!({ "edit": "delete", "key": format!("{:?}", edit.key) }),
+        EditKind::Delete => return json!({ "edit": "delete", "key": key_words(&edit.key) }),
     };
     let mut line = item(&edit.key, edit.value);
     if let Value::Object(fields) = &mut line {
@@ -256,9 +260,9 @@ pub fn node(node: &Node<'_>) -> Vec<Value> {
     for index in 0..node.count() {
         let key = node.key(index);
         lines.push(if !node.is_leaf() {
-            json!({ "from": format!("{key:?}"), "child": node_ref(&node.child(index)) })
+            json!({ "from": key_words(&key), "child": node_ref(&node.child(index)) })
         } else if node.is_delete(index) {
-            json!({ "deleted": format!("{key:?}") })
+            json!({ "deleted": key_words(&key) })
         } else {
             item(&key, node.value(index))
         });
@@ -269,7 +273,7 @@ pub fn node(node: &Node<'_>) -> Vec<Value> {
 /// One item.
 pub fn item(key: &Key, value: &[u8]) -> Value {
     let mut line = Map::new();
-    line.insert("key".to_string(), json!(format!("{key:?}")));
+    line.insert("key".to_string(), json!(key_words(key)));
     let Some(parsed) = key.parse() else {
         line.insert("value".to_string(), json!(hex(value)));
         return Value::Object(line);
@@ -392,27 +396,43 @@ fn fields(key: &ParsedKey, value: &[u8]) -> Result<Value, Damage> {
     })
 }
 
-/// The superblock that counts.
-pub async fn pool_superblock<K: Disk>(disk: &K) -> Result<Box<Superblock>, CheckError> {
-    crate::superblock::load(disk, &Findings::new(0)).await
+/// The superblock that counts, and what is wrong with the others and with the devices.
+pub async fn pool_superblock<K: Disk>(
+    disk: &K,
+) -> Result<(Box<Superblock>, Vec<Finding>), CheckError> {
+    let findings = Findings::new(FINDINGS_MAX);
+    let superblock = crate::superblock::load(disk, &findings).await?;
+    Ok((superblock, listed(findings)))
 }
 
 /// The newest root of each tablet, from its blocks or the log.
-pub async fn pool_roots<K: Disk>(disk: &K, mut each: impl FnMut(Value)) -> Result<(), CheckError> {
-    let pool = Pool::load(disk, &Findings::new(0), &mut |_| {}).await?;
+pub async fn pool_roots<K: Disk>(
+    disk: &K,
+    mut each: impl FnMut(Value),
+) -> Result<Vec<Finding>, CheckError> {
+    let findings = Findings::new(FINDINGS_MAX);
+    let pool = Pool::load(disk, &findings, &mut |_| {}).await?;
     pool.tablets.iter().filter_map(|state| state.root.as_deref()).for_each(|body| each(root(body)));
-    Ok(())
+    Ok(listed(findings))
 }
 
 /// Every batch that an open would replay.
-pub async fn pool_logs<K: Disk>(disk: &K, mut each: impl FnMut(Value)) -> Result<(), CheckError> {
-    let pool = Pool::load(disk, &Findings::new(0), &mut |_| {}).await?;
+pub async fn pool_logs<K: Disk>(
+    disk: &K,
+    mut each: impl FnMut(Value),
+) -> Result<Vec<Finding>, CheckError> {
+    let findings = Findings::new(FINDINGS_MAX);
+    let pool = Pool::load(disk, &findings, &mut |_| {}).await?;
     let log_tag = pool.superblock.log_tag();
     for log in &pool.logs {
         let batches = log.chain.iter().filter_map(|link| link.batch(log_tag));
         batches.flat_map(|found| batch(&found)).for_each(&mut each);
     }
-    Ok(())
+    Ok(listed(findings))
+}
+
+fn listed(findings: Findings) -> Vec<Finding> {
+    findings.into_report(Counts::default(), &|_| None).findings
 }
 
 /// A tablet's items from `from` on, as a reader would see them, until `each` says false. What is in
@@ -422,10 +442,10 @@ pub async fn tablet_items<K: Disk>(
     tablet: TabletId,
     from: Key,
     mut each: impl FnMut(Key, Value) -> bool,
-) -> Result<(), CheckError> {
-    let findings = Findings::new(0);
+) -> Result<Vec<Finding>, CheckError> {
+    let findings = Findings::new(FINDINGS_MAX);
     let pool = Pool::load(disk, &findings, &mut |_| {}).await?;
-    let Some(state) = pool.tablets.get(usize::from(tablet.0)) else { return Ok(()) };
+    let Some(state) = pool.tablets.get(usize::from(tablet.0)) else { return Ok(listed(findings)) };
     let space = Space::of(&pool.superblock, &findings);
     let (nodes, filters) = (Cell::new(0), Cell::new(0));
     let ground = Ground {
@@ -444,5 +464,6 @@ pub async fn tablet_items<K: Disk>(
             break;
         }
     }
-    Ok(())
+    drop(items);
+    Ok(listed(findings))
 }

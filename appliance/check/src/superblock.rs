@@ -1,6 +1,7 @@
 //! The superblocks: which copy counts, and whether the others are what they should be.
 //!
-//! Device 0 decides. On every device the newest copy must be of the newest generation, or of the one
+//! Device 0 decides. Another that has good copies, and none of this pool or of its own place in it, is the
+//! wrong device, not a damaged one: there is nothing to check. On every device the newest copy must be of the newest generation, or of the one
 //! before when power failed between two devices, and the copy in the other slot must be readable: it
 //! is what an interrupted update falls back to.
 //!
@@ -45,13 +46,14 @@ pub(crate) async fn load<K: Disk>(
     if listed > disk.device_count() {
         return Err(CheckError::DeviceMissing { listed, given: disk.device_count() });
     }
+    if listed < disk.device_count() {
+        return Err(CheckError::DeviceTooMany { listed, given: disk.device_count() });
+    }
     for device in media::devices(disk) {
-        if usize::from(device.0) >= listed {
-            findings.note("device", Object::Device(device.0), "is not a device of the pool");
-            continue;
-        }
+        let own = || copies.iter().filter(|copy| copy.at.device() == device);
+        refuse_stranger(own(), device, &chosen)?;
         check_device(disk, device, &chosen, findings);
-        check_copies(copies.iter().filter(|copy| copy.at.device() == device), &chosen, findings);
+        check_copies(own(), &chosen, findings);
     }
     Ok(chosen)
 }
@@ -96,6 +98,25 @@ fn choose(copies: &[Copy]) -> Result<Box<Superblock>, CheckError> {
     };
     let told = errors().max_by_key(rank).copied().unwrap_or(SuperblockError::NotAPool);
     Err(CheckError::Superblock(told))
+}
+
+/// A device whose good copies are all somebody else's.
+fn refuse_stranger<'c>(
+    copies: impl Iterator<Item = &'c Copy>,
+    device: DeviceId,
+    chosen: &Superblock,
+) -> Result<(), CheckError> {
+    let mut wrong = None;
+    for found in copies.filter_map(|copy| copy.found.as_ref().ok()) {
+        let claims = found.device_index;
+        let error = match found.fsid == chosen.fsid {
+            true if claims == device.0 => return Ok(()),
+            true => CheckError::WrongDevice { device: device.0, claims },
+            false => CheckError::OtherPool { device: device.0 },
+        };
+        wrong = Some(error);
+    }
+    wrong.map_or(Ok(()), Err)
 }
 
 fn check_device<K: Disk>(disk: &K, device: DeviceId, chosen: &Superblock, findings: &Findings) {

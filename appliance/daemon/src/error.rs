@@ -5,6 +5,7 @@ use crate::place::DevicePath;
 use cairn_base::door::MediaError;
 use cairn_base::{BLOCK_BYTES, BlockNo};
 use cairn_check::CheckError;
+use cairn_control::PATH_BYTES_MAX;
 use cairn_engine::format_pool::{FormatError, FormatFailed};
 use cairn_engine::open::OpenError;
 use cairn_format::superblock::SuperblockError;
@@ -30,9 +31,17 @@ impl Failure {
         let errno = errno_of(error);
         let reason = match error.raw_os_error() {
             Some(_) => errno.desc().to_lowercase(),
+            None if error.kind() == io::ErrorKind::UnexpectedEof => {
+                "it ends before the size that it says it has".into()
+            }
             None => error.to_string(),
         };
         Failure { text: format!("{what}: {reason}"), errno }
+    }
+
+    /// Says as well what would help.
+    pub fn with_way_out(self, way_out: &str) -> Failure {
+        Failure { text: format!("{}: {way_out}", self.text), errno: self.errno }
     }
 
     pub fn file(what: &str, path: &Path, error: &io::Error) -> Failure {
@@ -67,7 +76,36 @@ pub fn errno_of(error: &io::Error) -> Errno {
 /// Why a port could not be had.
 pub fn listen_failure(error: &BindError) -> Failure {
     let reason = io::Error::from_raw_os_error(error.errno);
-    Failure::io(format_args!("cannot listen on {}", error.addr), &reason)
+    let failure = Failure::io(format_args!("cannot listen on {}", error.addr), &reason);
+    match failure.errno {
+        Errno::EADDRINUSE => failure.with_way_out(
+            "stop the server that has it, or name another address with --nfs (nfs.listen)",
+        ),
+        Errno::EADDRNOTAVAIL => failure.with_way_out(
+            "this machine has no such address; name one that it has with --nfs (nfs.listen)",
+        ),
+        _ => failure,
+    }
+}
+
+/// Why the control socket could not be had.
+pub fn socket_failure(path: &Path, error: &io::Error) -> Failure {
+    let failure = Failure::file("cannot listen on", path, error);
+    let with = "with --socket (control.socket)";
+    let way_out = match failure.errno {
+        Errno::EADDRINUSE => format!("a daemon listens there; stop it, or name another {with}"),
+        Errno::EEXIST => format!("it is no socket; remove it, or name another place {with}"),
+        Errno::EILSEQ => {
+            format!("it is not UTF-8, and no client could name it; name one that is {with}")
+        }
+        Errno::ENAMETOOLONG => format!(
+            "it has {} bytes, a socket's path at most {PATH_BYTES_MAX}; take a shorter --dir, or name a \
+             shorter one {with}",
+            path.as_os_str().len()
+        ),
+        _ => return failure,
+    };
+    failure.with_way_out(&way_out)
 }
 
 /// Why a pool could not be checked.
@@ -75,13 +113,61 @@ pub fn check_failure(error: CheckError) -> Failure {
     let errno = match error {
         CheckError::Superblock(SuperblockError::NotAPool)
         | CheckError::WrongDevice { .. }
-        | CheckError::DeviceMissing { .. } => Errno::EINVAL,
+        | CheckError::OtherPool { .. }
+        | CheckError::DeviceMissing { .. }
+        | CheckError::DeviceTooMany { .. } => Errno::EINVAL,
         CheckError::Superblock(SuperblockError::Damage(_)) => Errno::EUCLEAN,
         CheckError::Superblock(
             SuperblockError::Version { .. } | SuperblockError::IncompatFeatures { .. },
         ) => Errno::ENOTSUP,
     };
     Failure::new(errno, error.to_string())
+}
+
+/// The same, with the names of the devices.
+pub fn check_failure_on(error: CheckError, paths: &[DevicePath]) -> Failure {
+    let failure = check_failure(error);
+    let text = match error {
+        CheckError::WrongDevice { device, claims } => {
+            named(paths, device).map(|path| misplaced(path, claims))
+        }
+        CheckError::OtherPool { device } => {
+            named(paths, device).map(|path| format!("{}: {}", path.display(), failure.text))
+        }
+        CheckError::DeviceMissing { listed, given }
+        | CheckError::DeviceTooMany { listed, given } => miscounted(paths, listed, given),
+        CheckError::Superblock(_) => None,
+    };
+    Failure { text: text.unwrap_or(failure.text), errno: failure.errno }
+}
+
+fn named(paths: &[DevicePath], device: u8) -> Option<&Path> {
+    paths.get(usize::from(device)).map(|device| device.path.as_path())
+}
+
+/// A device of this pool in another one's place: what it is, and where it goes.
+fn misplaced(path: &Path, is: u8) -> String {
+    let (what, key) = if is == 0 { ("metadata", "meta") } else { ("data", "data") };
+    let path = path.display();
+    format!("{path} is the {what} device of its pool: give it as --{key} (`{key}` in [pool])")
+}
+
+/// Too few devices, or too many: a pool has one, or one for metadata and one for data.
+fn miscounted(paths: &[DevicePath], listed: usize, given: usize) -> Option<String> {
+    match (paths, listed, given) {
+        ([first], 2, 1) => Some(format!(
+            "{} is one of the 2 devices of its pool: give the other one too, with --data (`data` in \
+             [pool])",
+            first.path.display()
+        )),
+        ([first, second], 1, 2) => {
+            let (first, second) = (first.path.display(), second.path.display());
+            Some(format!(
+                "{first} is a pool alone, and {second} no part of it: give no data device"
+            ))
+        }
+        _ => None,
+    }
 }
 
 /// Why a pool could not be opened.
@@ -102,6 +188,7 @@ pub fn open_failure(error: &OpenError) -> Failure {
         | OpenError::RootDamaged { .. }
         | OpenError::RootLost { .. } => Errno::EUCLEAN,
         OpenError::Truncated { .. } => Errno::ENXIO,
+        OpenError::NoRoomForLogs { .. } => Errno::ENOSPC,
         OpenError::Media { block, error } => return media_failure(*block, *error),
         OpenError::Fs(error) => Errno::from_raw(error.errno()),
     };
@@ -124,6 +211,23 @@ fn media_failure(block: BlockNo, error: MediaError) -> Failure {
 
 /// The same, with the name of the device that it is about.
 pub fn open_failure_on(error: &OpenError, paths: &[DevicePath]) -> Failure {
+    let told = match error {
+        OpenError::WrongDevice { device, is } => {
+            named(paths, device.0).map(|path| misplaced(path, is.0))
+        }
+        OpenError::DeviceMissing { listed, given } => miscounted(paths, *listed, *given),
+        OpenError::NoRoomForLogs { most, .. } => Some(format!(
+            "{error}: serve with --shards {most} (shards.count), and make the pool longer for more \
+             (cairn resize-devices)"
+        )),
+        OpenError::TooManyShards { most, .. } => {
+            Some(format!("{error}: serve with --shards {most} or fewer (shards.count)"))
+        }
+        _ => None,
+    };
+    if let Some(text) = told {
+        return Failure::new(open_failure(error).errno, text);
+    }
     let device = match error {
         OpenError::Superblock { device, .. }
         | OpenError::WrongDevice { device, .. }
@@ -133,8 +237,8 @@ pub fn open_failure_on(error: &OpenError, paths: &[DevicePath]) -> Failure {
         _ => return open_failure(error),
     };
     let mut failure = open_failure(error);
-    if let Some(named) = paths.get(usize::from(device.0)) {
-        failure.text = format!("{}: {}", named.path.display(), failure.text);
+    if let Some(path) = named(paths, device.0) {
+        failure.text = format!("{}: {}", path.display(), failure.text);
     }
     failure
 }
@@ -169,6 +273,7 @@ pub fn format_failure(error: &FormatFailed, paths: &[DevicePath]) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::place::DeviceRole;
     use cairn_base::DeviceId;
 
     #[test]
@@ -180,10 +285,41 @@ mod tests {
     }
 
     #[test]
+    fn a_pool_without_room_for_the_logs_says_how_many_shards_it_has_room_for() {
+        let error = OpenError::NoRoomForLogs { asked: 8, most: 4, area_blocks: 1024 };
+        let failure = open_failure_on(&error, &[]);
+        assert_eq!(failure.errno, Errno::ENOSPC);
+        let text = "8 shards need two logs of 4194304 bytes each, and the pool has room for those of 4: \
+                    serve with --shards 4 (shards.count), and";
+        assert!(failure.text.starts_with(text), "{failure}");
+    }
+
+    #[test]
+    fn devices_that_do_not_fit_are_named_with_their_places() {
+        let device = |path: &str| DevicePath { path: path.into(), role: DeviceRole::Mixed };
+        let (one, both) = ([device("a")], [device("b"), device("a")]);
+        let swapped = "b is the data device of its pool: give it as --data (`data` in [pool])";
+        let open = OpenError::WrongDevice { device: DeviceId(0), is: DeviceId(1) };
+        assert_eq!(open_failure_on(&open, &both).text, swapped);
+        let check = CheckError::WrongDevice { device: 0, claims: 1 };
+        assert_eq!(check_failure_on(check, &both).text, swapped);
+        let check = CheckError::OtherPool { device: 1 };
+        assert_eq!(check_failure_on(check, &both).text, "a: device 1 belongs to another pool");
+        let missing = CheckError::DeviceMissing { listed: 2, given: 1 };
+        assert!(check_failure_on(missing, &one).text.starts_with("a is one of the 2 devices"));
+        let many = CheckError::DeviceTooMany { listed: 1, given: 2 };
+        assert!(check_failure_on(many, &both).text.starts_with("b is a pool alone, and a no part"));
+        let many = OpenError::DeviceMissing { listed: 1, given: 2 };
+        assert!(open_failure_on(&many, &both).text.starts_with("b is a pool alone"));
+    }
+
+    #[test]
     fn a_port_that_is_taken_is_told_like_every_other_error() {
         let error = BindError { addr: "127.0.0.1:9".parse().unwrap(), errno: 98 };
         let failure = listen_failure(&error);
-        assert_eq!(failure.text, "cannot listen on 127.0.0.1:9: address already in use");
+        let text =
+            "cannot listen on 127.0.0.1:9: address already in use: stop the server that has it";
+        assert!(failure.text.starts_with(text) && failure.text.contains("--nfs"), "{failure}");
         assert_eq!(failure.errno, Errno::EADDRINUSE);
     }
 }

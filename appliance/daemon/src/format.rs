@@ -14,6 +14,7 @@ use cairn_base::{BLOCK_BYTES, DeviceId};
 use cairn_engine::format_pool::{FormatOptions, format_pool};
 use cairn_engine::open::read_superblock;
 use cairn_nvme::Mode;
+use nix::errno::Errno;
 use std::path::Path;
 
 /// A pool has room for the logs of at least so many shards, so that a small machine's pool can move
@@ -43,11 +44,12 @@ pub struct Formatted {
 pub fn format(request: &FormatRequest) -> Result<Formatted, Failure> {
     match &request.place {
         Place::Dir(dir) => {
+            refuse_link(&request.place)?;
             let replaced = match embedded_exists(dir)? {
                 true => Some(claim_replaced(dir, request.force)?),
                 false => None,
             };
-            let unfinished = Unfinished::create(dir, request.size, replaced)?;
+            let unfinished = create(dir, request.size, replaced)?;
             let (_claim, formatted) = finish(unfinished, request.tablets, SHARDS_MIN)?;
             Ok(formatted)
         }
@@ -62,9 +64,38 @@ pub fn format(request: &FormatRequest) -> Result<Formatted, Failure> {
     }
 }
 
+/// The link would be replaced and what it leads to left as it is: not what anybody means by it.
+fn refuse_link(place: &Place) -> Result<(), Failure> {
+    for DevicePath { path, .. } in place.devices() {
+        if let Ok(target) = std::fs::read_link(&path) {
+            let (path, target) = (path.display(), target.display());
+            let text = format!(
+                "{path} is a link to {target}: format that with --meta, or remove the link for a new pool here"
+            );
+            return Err(Failure::new(Errno::EEXIST, text));
+        }
+    }
+    Ok(())
+}
+
 /// `DIR/pool`, which is not there yet.
 pub fn make_embedded(dir: &Path, size: Option<u64>, shards: u16) -> Result<Claim, Failure> {
-    finish(Unfinished::create(dir, size, None)?, None, shards).map(|(claim, _)| claim)
+    let made = finish(create(dir, size, None)?, None, shards).map(|(claim, _)| claim);
+    made.map_err(|failure| match failure.errno {
+        Errno::ENOSPC if shards > SHARDS_MIN => failure.with_way_out(&format!(
+            "the logs of {shards} shards are part of that; name a larger --size, or fewer --shards"
+        )),
+        _ => failure,
+    })
+}
+
+fn create(dir: &Path, size: Option<u64>, replaced: Option<Claim>) -> Result<Unfinished, Failure> {
+    Unfinished::create(dir, size, replaced).map_err(|failure| match (failure.errno, size) {
+        (Errno::EFBIG, Some(size)) => failure.with_way_out(&format!(
+            "{size} bytes are more than a file there may have; name a smaller --size"
+        )),
+        _ => failure,
+    })
 }
 
 fn finish(

@@ -43,10 +43,10 @@ pub use cairn_nvme::Mode;
 pub use cairn_reactor::IdlePolicy;
 pub use config::{
     Config, FirstUse, NFS_DEFAULT, NO_SIZE, NetLimits, SERVE_SOCKET_DEFAULT, assert_listenable,
-    parse_size,
+    parse_size, refuse_small_memtable,
 };
 pub use doors::{SystemClock, SystemEntropy};
-pub use error::{Failure, check_failure, errno_of};
+pub use error::{Failure, check_failure_on, errno_of};
 pub use format::{FormatRequest, Formatted, format};
 pub use offline::Offline;
 pub use online_check::summary;

@@ -5,7 +5,7 @@
 //! it as one more client with one request at a time. Nothing here can write. It looks every
 //! `LOOK_EVERY` whether somebody still wants the answer.
 
-use crate::error::{Failure, check_failure};
+use crate::error::{Failure, check_failure_on};
 use crate::offline::Offline;
 use crate::place::Claim;
 use crate::snapshot_disk::SnapshotDisk;
@@ -63,7 +63,7 @@ fn verify(claim: &Claim, job: &CheckJob) -> Result<Report, Failure> {
         }
     };
     match offline.run(race(check(&disk, options, show), abandoned)) {
-        Either::Left(report) => report.map_err(check_failure),
+        Either::Left(report) => report.map_err(|error| check_failure_on(error, claim.paths())),
         Either::Right(()) => Err(unwanted()),
     }
 }

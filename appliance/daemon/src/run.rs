@@ -10,7 +10,7 @@
 
 use crate::config::{Config, FirstUse};
 use crate::descriptors;
-use crate::error::{Failure, listen_failure, open_failure_on};
+use crate::error::{Failure, errno_of, listen_failure, open_failure_on, socket_failure};
 use crate::format::make_embedded;
 use crate::frontend_mail::frontend_mail;
 use crate::memory::Division;
@@ -33,7 +33,7 @@ use cairn_base::ring::RingWaker;
 use cairn_control::{Caller, ControlSocket, ShowExports, StartCheck, bridge};
 use cairn_engine::open::{ShardSeed, read_and_divide, unusable_superblocks};
 use cairn_engine::ports;
-use cairn_net::listener::Listener;
+use cairn_net::listener::{BindError, Listener};
 use cairn_nvme::Mode;
 use nix::errno::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -75,7 +75,7 @@ pub fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
         let claim = Arc::new(claim(&config)?);
         let seeds = read_seeds(&claim, shards)?;
         let socket = ControlSocket::bind(&config.socket)
-            .map_err(|error| Failure::file("cannot listen on", &config.socket, &error))?;
+            .map_err(|error| socket_failure(&config.socket, &error))?;
         let check = online_check::starter(claim.clone());
         let mut shards = Shards::start(&config, division, &cores, claim, seeds, &nfs)?;
         tokio::pin!(stop);
@@ -134,7 +134,7 @@ fn claim(config: &Config) -> Result<Claim, Failure> {
             // The socket is made when the pool can be asked: what is wrong with its place is told
             // before there is a pool.
             ControlSocket::refuse_place(&config.socket, dir)
-                .map_err(|error| Failure::file("cannot listen on", &config.socket, &error))?;
+                .map_err(|error| socket_failure(&config.socket, &error))?;
             make_embedded(dir, size, config.shards.unwrap_or(1))
         }
         (place, first_use) => {
@@ -203,7 +203,8 @@ impl Reserved {
             let local = socket.local_addr()?.as_socket().unwrap_or(wanted);
             Ok(Reserved { _socket: socket, local })
         };
-        bind().map_err(|e| Failure::io(format_args!("cannot listen on {wanted}"), &e))
+        let refused = |error| BindError { addr: wanted, errno: errno_of(&error) as i32 };
+        bind().map_err(|error| listen_failure(&refused(error)))
     }
 }
 

@@ -98,7 +98,7 @@ impl std::fmt::Display for FsError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let text = match *self {
             FsError::NotFound => "no such file or directory",
-            FsError::Stale => "the inode no longer exists",
+            FsError::Stale => "there is no such inode, or no longer",
             FsError::Exists => "the name is taken",
             FsError::NotDirectory => "not a directory",
             FsError::IsDirectory => "is a directory",

@@ -92,6 +92,12 @@ pub enum OpenError {
         asked: u16,
         most: u16,
     },
+    /// Each shard has two log areas of so many blocks, and there is room for those of fewer shards.
+    NoRoomForLogs {
+        asked: u16,
+        most: u16,
+        area_blocks: u64,
+    },
     Fs(FsError),
 }
 
@@ -135,6 +141,11 @@ impl std::fmt::Display for OpenError {
             OpenError::TooManyShards { asked, most } => {
                 write!(f, "{asked} shards asked for, this pool has room for the logs of {most}")
             }
+            OpenError::NoRoomForLogs { asked, most, area_blocks } => write!(
+                f,
+                "{asked} shards need two logs of {} bytes each, and the pool has room for those of {most}",
+                area_blocks * BLOCK_BYTES as u64
+            ),
             OpenError::Fs(error) => write!(f, "{error}"),
         }
     }
@@ -174,6 +185,11 @@ pub struct ShardSeed {
 /// Reads the newest superblock of every device and checks that they belong together.
 pub async fn read_superblock<K: Disk>(disk: &K) -> Result<Box<Superblock>, OpenError> {
     let first = newest_copy(disk, DeviceId(0)).await?;
+    if first.device_index != 0 {
+        // Before their number: whoever names one alone is told which it is.
+        let is = DeviceId(first.device_index);
+        return Err(OpenError::WrongDevice { device: DeviceId(0), is });
+    }
     let listed = usize::from(first.device_count);
     if listed != disk.device_count() {
         return Err(OpenError::DeviceMissing { listed, given: disk.device_count() });

@@ -15,6 +15,19 @@ const CHANGES_MAX: usize = 256;
 
 pub(crate) type Pages = mpsc::Sender<Result<ChangesReply, Status>>;
 
+/// A position that no stream has ended at: whoever waits behind it misses all that happens before. One that
+/// was given out never is, since stable only rises, also over a crash (`cairn_engine::Shard::stable`).
+pub(crate) fn refuse_beyond(request: &ChangesRequest, stable: Seq) -> Result<(), Status> {
+    match &request.since {
+        Some(since) if since.seq > stable.0 => Err(status::invalid(&format!(
+            "the newest seq of this pool is {}: a position above it is of another pool, or a mistake; \
+             begin with one that `cairn changes` listed, or with 0",
+            stable.0
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Sends what lies behind `since`, up to and with all of `stable`.
 pub(crate) async fn stream(shard: Caller, since: ChangesRequest, stable: Seq, pages: Pages) {
     let to = Position { seq: stable, ino: u64::MAX };
@@ -64,5 +77,23 @@ pub(crate) fn kind_word(kind: FileKind) -> &'static str {
         FileKind::Character => "character",
         FileKind::Fifo => "fifo",
         FileKind::Socket => "socket",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::IndexPosition;
+
+    #[test]
+    fn a_position_above_all_that_is_stable_is_refused_and_none_below() {
+        let stable = Seq(7);
+        let since = |seq, ino| ChangesRequest { since: Some(IndexPosition { seq, ino }) };
+        for good in [since(0, 0), since(6, u64::MAX), since(7, 3), since(7, u64::MAX)] {
+            assert!(refuse_beyond(&good, stable).is_ok(), "{good:?}");
+        }
+        assert!(refuse_beyond(&ChangesRequest { since: None }, stable).is_ok());
+        let refused = refuse_beyond(&since(8, 0), stable).unwrap_err();
+        assert!(refused.message().contains("newest seq of this pool is 7"), "{refused:?}");
     }
 }

@@ -10,6 +10,7 @@ use crate::socket::{CONNECT_BYTES_MAX, refuse_long};
 use crate::status::ERRNO_KEY;
 use nix::errno::Errno;
 use std::error::Error as _;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
@@ -51,8 +52,13 @@ impl Client {
             text: "the socket's path is not UTF-8".into(),
             errno: Errno::EINVAL as i32,
         })?;
-        refuse_long(socket, CONNECT_BYTES_MAX)
-            .map_err(|error| plain(error.raw_os_error().unwrap_or_default()))?;
+        refuse_long(socket, CONNECT_BYTES_MAX).map_err(|error| ClientError {
+            text: format!(
+                "the path of a socket has at most {CONNECT_BYTES_MAX} bytes, this one {}",
+                path.len()
+            ),
+            errno: error.raw_os_error().unwrap_or_default(),
+        })?;
         let channel = Endpoint::from_shared(format!("unix://{path}"))
             .map_err(|error| ClientError { text: error.to_string(), errno: Errno::EINVAL as i32 })?
             .http2_keep_alive_interval(PING_INTERVAL)
@@ -60,7 +66,7 @@ impl Client {
             .keep_alive_while_idle(true)
             .connect()
             .await
-            .map_err(|error| not_connected(&error))?;
+            .map_err(|error| not_connected(&error, socket))?;
         Ok(Client { service: ControlClient::new(channel) })
     }
 
@@ -216,11 +222,19 @@ fn plain(errno: i32) -> ClientError {
     ClientError { text: Errno::from_raw(errno).desc().to_lowercase(), errno }
 }
 
-fn not_connected(error: &tonic::transport::Error) -> ClientError {
+fn is_socket(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.file_type().is_socket())
+}
+
+fn not_connected(error: &tonic::transport::Error, socket: &Path) -> ClientError {
     let mut source = error.source();
     while let Some(inner) = source {
         if let Some(errno) = inner.downcast_ref::<std::io::Error>().and_then(|e| e.raw_os_error()) {
             return match Errno::from_raw(errno) {
+                // What is no socket refuses a connection like one that nobody serves.
+                Errno::ECONNREFUSED if !is_socket(socket) => {
+                    ClientError { text: "is no socket".into(), errno: Errno::ENOTSOCK as i32 }
+                }
                 Errno::ENOENT | Errno::ECONNREFUSED => {
                     ClientError { text: "no daemon listens there".into(), errno }
                 }

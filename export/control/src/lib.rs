@@ -28,7 +28,7 @@ pub use bridge::{Answer, Bridge, CallError, Caller, bridge};
 pub use check::{CheckFailed, CheckJob, CheckNews, Checked, StartCheck};
 pub use client::{Check, Client, ClientError, Stream, Walk};
 pub use server::{ShowExports, serve};
-pub use socket::ControlSocket;
+pub use socket::{ControlSocket, PATH_BYTES_MAX};
 
 /// The messages of `proto/control.proto`.
 pub mod proto {

@@ -17,6 +17,7 @@ use crate::server::ShowExports;
 use crate::status::{self, unexpected};
 use crate::{changes, counters, devices, memory, paths};
 use cairn_base::BLOCK_BYTES;
+use cairn_engine::FsError;
 use cairn_engine::attr::{Attr, FileKind};
 use cairn_engine::name::Name;
 use cairn_engine::status::ShardStatus;
@@ -152,8 +153,12 @@ impl Control for Service {
         &self,
         request: Request<proto::StatRequest>,
     ) -> Result<Response<proto::StatReply>, Status> {
-        let target = parse_target(request.into_inner().target)?;
-        match self.call(ControlRequest::Stat(target)).await? {
+        let target = request.into_inner().target;
+        let wants_directory = ends_as_directory(&target);
+        match self.call(ControlRequest::Stat(parse_target(target)?)).await? {
+            ControlReply::Stat(attr) if wants_directory && attr.kind != FileKind::Directory => {
+                Err(status::of_call(CallError::Fs(FsError::NotDirectory)))
+            }
             ControlReply::Stat(attr) => Ok(Response::new(stat_reply(&attr))),
             _ => Err(unexpected()),
         }
@@ -203,9 +208,11 @@ impl Control for Service {
     ) -> Result<Response<Self::ChangesStream>, Status> {
         // As in a walk: what changes meanwhile is the next stream's.
         let stable = self.pool().await?.stable;
+        let request = request.into_inner();
+        changes::refuse_beyond(&request, stable)?;
         let (pages, stream) = mpsc::channel(1);
         let shard = self.shards[0].clone();
-        tokio::spawn(changes::stream(shard, request.into_inner(), stable, pages));
+        tokio::spawn(changes::stream(shard, request, stable, pages));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
@@ -353,11 +360,23 @@ fn parse_ino(raw: u64) -> Result<InodeNo, Status> {
     InodeNo::from_raw(raw).ok_or_else(|| status::invalid("inode 0 does not exist"))
 }
 
-/// Repeated and trailing slashes and `.` mean nothing, as everywhere. `..` is refused rather than
-/// resolved by text, which would be wrong after symbolic links.
+/// A slash at the end, or a dot behind one, says that it is a directory, as everywhere.
+fn ends_as_directory(target: &Option<stat_request::Target>) -> bool {
+    match target {
+        Some(stat_request::Target::Path(path)) => path.ends_with(b"/") || path.ends_with(b"/."),
+        Some(stat_request::Target::Ino(_)) | None => false,
+    }
+}
+
+/// Repeated slashes and `.` mean nothing, as everywhere. `..` is refused rather than resolved by text,
+/// which would be wrong after symbolic links.
 fn parse_path(path: &[u8]) -> Result<Vec<Name>, Status> {
     let rest = path.strip_prefix(b"/").ok_or_else(|| status::invalid("not an absolute path"))?;
-    rest.split(|byte| *byte == b'/')
+    let names = rest.split(|byte| *byte == b'/');
+    if names.clone().any(|name| name == b"..") {
+        return Err(status::invalid("a path inside cairn has no `..` in it: name the directory"));
+    }
+    names
         .filter(|name| !matches!(*name, b"" | b"."))
         .map(|name| Name::parse(name).map_err(|error| status::of_call(CallError::Fs(error))))
         .collect()

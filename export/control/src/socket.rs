@@ -3,6 +3,8 @@
 //! A killed daemon leaves its socket file behind. Whether one is a leftover is asked of the kernel:
 //! nobody accepts on it. The new socket is made under another name, given its mode, and renamed over
 //! the leftover, so that there is no moment at which others than its owner may open it.
+//!
+//! A path that no client could name, since it is too long or not UTF-8, is refused.
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -19,7 +21,7 @@ impl ControlSocket {
     /// `AddrInUse` when a daemon answers there, `AlreadyExists` when something else than a socket
     /// has the name.
     pub fn bind(path: &Path) -> io::Result<ControlSocket> {
-        refuse_long(path, PATH_BYTES_MAX)?;
+        refuse_unreachable(path)?;
         refuse_taken(path)?;
         let fresh = unfinished(path);
         remove_if_there(&fresh)?;
@@ -40,7 +42,7 @@ impl ControlSocket {
     /// What `bind` would refuse for good, told before anything else is made; `made_later` is a folder
     /// that will be there by then.
     pub fn refuse_place(path: &Path, made_later: &Path) -> io::Result<()> {
-        refuse_long(path, PATH_BYTES_MAX)?;
+        refuse_unreachable(path)?;
         refuse_taken(path)?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         match parent {
@@ -67,7 +69,7 @@ impl Drop for ControlSocket {
 }
 
 /// The name under which it is made has a byte more, and the kernel wants a zero behind it (unix(7)).
-const PATH_BYTES_MAX: usize = CONNECT_BYTES_MAX - 1;
+pub const PATH_BYTES_MAX: usize = CONNECT_BYTES_MAX - 1;
 
 /// The longest path that a client can ask for.
 pub(crate) const CONNECT_BYTES_MAX: usize = 107;
@@ -78,6 +80,14 @@ pub(crate) fn refuse_long(path: &Path, bytes_max: usize) -> io::Result<()> {
             Err(io::Error::from_raw_os_error(nix::errno::Errno::ENAMETOOLONG as i32))
         }
         _ => Ok(()),
+    }
+}
+
+fn refuse_unreachable(path: &Path) -> io::Result<()> {
+    refuse_long(path, PATH_BYTES_MAX)?;
+    match path.to_str() {
+        Some(_) => Ok(()),
+        None => Err(io::Error::from_raw_os_error(nix::errno::Errno::EILSEQ as i32)),
     }
 }
 
@@ -114,6 +124,7 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::ffi::OsStrExt;
 
     fn folder(name: &str) -> PathBuf {
         let folder = std::env::temp_dir().join(format!("cairn-{name}-{}", std::process::id()));
@@ -145,6 +156,11 @@ mod tests {
             kind(ControlSocket::bind(&long).map(drop)),
             Some(io::ErrorKind::InvalidFilename)
         );
+        let unnamed = folder.join(std::ffi::OsStr::from_bytes(b"s\xff"));
+        let errno = |result: io::Result<()>| result.err().and_then(|e| e.raw_os_error());
+        let not_utf8 = Some(nix::errno::Errno::EILSEQ as i32);
+        assert_eq!(errno(ControlSocket::refuse_place(&unnamed, &folder)), not_utf8);
+        assert_eq!(errno(ControlSocket::bind(&unnamed).map(drop)), not_utf8);
         let below = folder.join("none/s");
         let refused = |made_later: &Path| kind(ControlSocket::refuse_place(&below, made_later));
         assert_eq!(refused(&folder), Some(io::ErrorKind::NotFound));

@@ -4,11 +4,14 @@
 //! and 128 KiB of a device; magic, CRC-32C of all that follows, version, feature masks. A change
 //! with a correct checksum is what another release would have written; one without is damage.
 
-use cairn_accept::{Daemon, Finished, Setup, binary, cairn, finish, skip};
+use cairn_accept::{
+    Daemon, Finished, Setup, binary, cairn, finish, run_within, skip, skip_without, tool,
+};
 use std::fs::{self, File, OpenOptions};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tempfile::TempDir;
 
 const SUPERBLOCK_BYTES: usize = 64 << 10;
@@ -186,7 +189,81 @@ fn swapped_devices_are_refused() {
     let checked = run(&["check", "--meta", &meta, "--data", &data]);
     checked.succeeded("cairn check").expect("a new pool is good");
     let swapped = run(&["check", "--meta", &data, "--data", &meta]);
-    says(&swapped, "check", 2, &["device", "meta", "data", "role", "order", "swap"]);
+    says(&swapped, "check", 2, &["data is the data device of its pool: give it as --data"]);
+    for alone in [&meta, &data] {
+        let other =
+            if alone == &meta { "give the other one too, with --data" } else { "as --data" };
+        says(&run(&["check", "--meta", alone]), "check", 2, &[other]);
+        says(&run(&["print", "--meta", alone]), "print", 1, &[other]);
+    }
+}
+
+#[test]
+fn devices_of_two_pools_are_no_pool() {
+    let test = "devices_of_two_pools";
+    if binary().is_none() {
+        return skip(test, "the cairn binary");
+    }
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let [a1, a2, b1, b2, single] = ["a1", "a2", "b1", "b2", "single"].map(path);
+    let run = |arguments: &[&str]| finish(cairn(arguments).expect("cairn")).expect("ends");
+    for devices in [&[&a1, &a2][..], &[&b1, &b2], &[&single]] {
+        let mut arguments = vec!["format"];
+        for (key, device) in ["--meta", "--data"].iter().zip(devices) {
+            File::create(device).expect("make").set_len(256 << 20).expect("size");
+            arguments.extend([*key, device.as_str()]);
+        }
+        run(&arguments).succeeded("cairn format").expect("formats");
+    }
+    for (meta, data, text) in [
+        (&a1, &b2, "/b2: device 1 belongs to another pool"),
+        (&a1, &single, "/single: device 1 belongs to another pool"),
+        (&single, &a2, "/single is a pool alone, and "),
+    ] {
+        for (verb, code) in [("check", 2), ("print", 1)] {
+            let finished = run(&[verb, "--meta", meta, "--data", data]);
+            says(&finished, verb, code, &[text]);
+            assert_eq!(finished.stdout, "", "{verb}: nothing of it is to be believed");
+        }
+    }
+}
+
+#[test]
+fn printing_a_pool_that_was_cut_short_says_so() {
+    let Some(pool) = Pool::make("print_truncated") else { return };
+    let device = OpenOptions::new().write(true).open(pool.device()).expect("open");
+    device.set_len(device.metadata().expect("metadata").len() / 2).expect("cut");
+    for what in ["superblock", "roots", "items"] {
+        let mut print = cairn(&["print", what, "--dir"]).expect("cairn");
+        print.arg(&pool.setup.dir);
+        let finished = finish(print).expect("ends by itself");
+        assert_eq!(finished.status.code(), Some(1), "{what}: {}", finished.stderr);
+        assert!(finished.stderr.contains("device 0: has "), "{what}: {}", finished.stderr);
+        assert!(!finished.stdout.is_empty(), "{what}: what is left is shown");
+    }
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_pool_is_refused_and_not_waited_for() {
+    let test = "pipe_as_pool";
+    if binary().is_none() {
+        return skip(test, "the cairn binary");
+    }
+    if skip_without(test, "mkfifo", "coreutils") {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let pipe = dir.path().join("pool");
+    tool("mkfifo", &[&pipe.to_string_lossy()]).expect("a pipe");
+    for (verb, code) in [("check", 2), ("print", 1), ("format", 1)] {
+        for (key, place) in [("--meta", &*pipe), ("--dir", dir.path())] {
+            let mut command = cairn(&[verb, key]).expect("cairn");
+            command.arg(place);
+            let finished = run_within(command, Duration::from_secs(20)).expect("ends by itself");
+            says(&finished, verb, code, &["is no file and no block device (enotblk)"]);
+        }
+    }
 }
 
 #[test]
@@ -218,8 +295,51 @@ fn a_port_that_is_taken_is_named() {
     let mut setup = pool.setup.clone();
     setup.port = taken.local_addr().expect("bound").port();
     let finished = finish(setup.command().expect("cairn")).expect("ends by itself");
-    says(&finished, "up", 1, &["in use", "address", &setup.port.to_string()]);
+    let way_out = format!(
+        "127.0.0.1:{}: address already in use: stop the server that has it, or name another address \
+         with --nfs",
+        setup.port
+    );
+    says(&finished, "up", 1, &[&way_out]);
     let mut daemon = Daemon::start(pool.setup.clone()).expect("on its own port it serves");
+    assert!(daemon.stop().expect("stops").success());
+}
+
+#[test]
+fn more_shards_than_there_is_room_for_are_told_how_many_there_may_be() {
+    let test = "too_many_shards";
+    if binary().is_none() {
+        return skip(test, "the cairn binary");
+    }
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let dir = dir.path().join("pool").to_string_lossy().into_owned();
+    let run = |arguments: &[&str]| finish(cairn(arguments).expect("cairn")).expect("ends");
+    let made = run(&["format", "--dir", &dir, "--size", "64M"]);
+    made.succeeded("cairn format").expect("formats");
+    let up = ["up", "--dir", &dir, "--nfs", "127.0.0.1:0", "--shards", "64"];
+    let said = run(&up);
+    says(
+        &said,
+        "up",
+        1,
+        &["64 shards need two logs of 4194304 bytes each, and the pool has room for"],
+    );
+    let other = format!("{dir}-other");
+    let made = ["up", "--dir", &other, "--size", "64M", "--nfs", "127.0.0.1:0", "--shards", "64"];
+    says(&run(&made), "up", 1, &["the logs of 64 shards are part of that"]);
+    says(
+        &run(&["format", "--dir", &other, "--size", "9000P"]),
+        "format",
+        1,
+        &["10133099161583616000 bytes are more than a file there may have"],
+    );
+    assert!(!Path::new(&other).exists(), "what was refused left something behind");
+    let most = said.stderr.split("serve with --shards ").nth(1).expect("a way out");
+    let most: u32 = most.split(' ').next().and_then(|most| most.parse().ok()).expect("a number");
+    assert!((1..64).contains(&most), "{}", said.stderr);
+    let mut setup = Setup::new(Path::new(&dir)).expect("a port");
+    setup.shards = most;
+    let mut daemon = Daemon::start(setup).expect("as many as it said");
     assert!(daemon.stop().expect("stops").success());
 }
 
@@ -236,6 +356,8 @@ fn wrong_usage_ends_with_2() {
         &["no-such-verb"][..],
         &["up", "--dir", &pool, "--size", "much"],
         &["up", "--dir", &pool, "--shards", "0"],
+        &["up", "--dir", &pool, "--memtable", "0"],
+        &["up", "--dir", &pool, "--memtable", "1K"],
         &["up", "--dir", &pool, "--nfs", "nowhere"],
         &["stat"],
     ] {
@@ -256,6 +378,28 @@ fn a_live_command_without_a_daemon_says_so() {
         let finished = finish(command).expect("ends by itself");
         says(&finished, verb, 1, &["no.sock"]);
     }
+}
+
+#[test]
+fn format_follows_no_link_and_replaces_none() {
+    let Some(pool) = Pool::make("format_link") else { return };
+    let (dir, elsewhere) = (pool.dir.path().join("linked"), pool.device());
+    fs::create_dir(&dir).expect("a folder");
+    let before = digest(&elsewhere);
+    for target in [&elsewhere, Path::new("/nowhere/pool")] {
+        let link = dir.join("pool");
+        std::os::unix::fs::symlink(target, &link).expect("a link");
+        for force in [&[][..], &["--force"]] {
+            let mut format =
+                cairn(&[&["format", "--size", "256M"], force].concat()).expect("cairn");
+            format.arg("--dir").arg(&dir);
+            let finished = finish(format).expect("ends by itself");
+            says(&finished, "format", 1, &["format that with --meta, or remove the link"]);
+            assert_eq!(fs::read_link(&link).expect("it is there"), target);
+        }
+        fs::remove_file(&link).expect("remove");
+    }
+    assert_eq!(digest(&elsewhere), before);
 }
 
 #[test]

@@ -20,7 +20,8 @@ use serde_json::{Map, Value};
                   what changed twice in one way (its metadata, its data) is listed at its later position \
                   only. So an inode is `created` where nothing has happened to it since (or no data was \
                   written to a file); else it shows by its later change, and is new to whoever does not \
-                  know its number. What is listed is durable. In names a newline is \\n and a backslash \\\\; --json has \
+                  know its number. What is listed is durable. A position above the pool's newest seq, as of another \
+                  pool, is an error. In names a newline is \\n and a backslash \\\\; --json has \
                   them as they are.",
     after_help = "Examples:\n  cairn changes --since 0\n  cairn changes --since 1767225600000000.4097\n  \
                   cairn changes --since 0 --json | jq -r 'select(.change == \"deleted\") | .ino'"
@@ -33,7 +34,10 @@ pub struct Changes {
 
 impl Changes {
     pub fn run(&self, globals: &Globals) -> exit::Result {
-        let object = format!("{}.{}", self.since.seq, self.since.ino);
+        let object = match self.since {
+            IndexPosition { seq, ino: u64::MAX } => seq.to_string(),
+            IndexPosition { seq, ino } => format!("{seq}.{ino}"),
+        };
         let failed = |error| Error::client(&object, error);
         let mut out = Output::new(globals.json);
         let mut reader = out.header("seq.ino change kind [parent_ino name]")?;

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
                   cairn man --out /usr/local/share/man/man1"
 )]
 pub struct Man {
-    /// Print this command's page
+    /// Print this command's page; `cairn` is the program's own
     #[arg(value_name = "COMMAND", conflicts_with = "out")]
     of: Option<String>,
 
@@ -34,9 +34,10 @@ impl Man {
             write_all(dir, &pages)?;
             return Ok(Outcome::Done);
         }
-        let name = self.of.as_ref().map_or("cairn".into(), |command| format!("cairn-{command}"));
-        let page = pages.into_iter().find(|page| self::name(page) == name);
-        let page = page.ok_or_else(|| Error::usage(&name, "there is no such command"))?;
+        let wanted = self.of.as_deref().unwrap_or("cairn");
+        let is_wanted = |page: &Command| name(page) == wanted || page.get_name() == wanted;
+        let page = pages.into_iter().find(is_wanted);
+        let page = page.ok_or_else(|| Error::usage(wanted, "there is no such command"))?;
         let written = std::io::stdout().lock().write_all(&render(page)?);
         let _ = judge(written)?;
         Ok(Outcome::Done)

@@ -105,6 +105,6 @@ pub fn announce(ready: &Ready, json: bool) {
     text.push('\n');
     let mut stdout = std::io::stdout().lock();
     if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        tracing::warn!("cannot say ready on stdout: {error}");
+        tracing::warn!("cannot say ready: {}", Error::io("stdout", &error));
     }
 }

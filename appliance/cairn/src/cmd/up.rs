@@ -7,7 +7,7 @@ use crate::log::LogArgs;
 use crate::pool_args::DIR_DEFAULT;
 use cairn_daemon::{
     Config, FirstUse, IdlePolicy, NFS_DEFAULT, NO_SIZE, NetLimits, Place, assert_listenable,
-    parse_size,
+    parse_size, refuse_small_memtable,
 };
 use clap::Args;
 use std::net::SocketAddr;
@@ -61,11 +61,11 @@ pub struct Tuning {
     #[arg(long, value_name = "SIZE", value_parser = size, allow_negative_numbers = true)]
     pub memory: Option<u64>,
 
-    /// One shard's budget for all its memtables [default: its share of --memory, or 64M]
+    /// One shard's budget for all its memtables, at least 64K [default: its share of --memory, or 64M]
     #[arg(long, value_name = "SIZE", value_parser = size, allow_negative_numbers = true)]
     pub memtable: Option<u64>,
 
-    /// One shard's cache of file data [default: its share of --memory, or a quarter of the machine's memory over all shards]
+    /// One shard's cache of file data; 0 keeps none and reads nothing ahead [default: its share of --memory, or a quarter of the machine's memory over all shards]
     #[arg(long, value_name = "SIZE", value_parser = size, allow_negative_numbers = true)]
     pub data_cache: Option<u64>,
 }
@@ -82,6 +82,7 @@ impl Tuning {
         if let Some(bytes) = self.memtable {
             let bytes =
                 usize::try_from(bytes).map_err(|_| Error::usage("--memtable", "too large"))?;
+            refuse_small_memtable(bytes).map_err(|why| Error::usage("--memtable", why))?;
             config.memtable_bytes = Some(bytes);
         }
         if let Some(bytes) = self.data_cache {

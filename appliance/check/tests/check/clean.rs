@@ -225,9 +225,45 @@ fn devices_in_the_wrong_order_and_missing_ones_are_told() {
 }
 
 #[test]
+fn a_device_of_another_pool_is_no_damage_of_this_one() {
+    let pool = sound(DeviceId(1)).lay();
+    let mut others = sound(DeviceId(1));
+    others.tweak_superblock = |superblock| superblock.fsid[0] ^= 1;
+    pool.disk.take_last_of(&others.lay().disk);
+    let stranger = Some(CheckError::OtherPool { device: 1 });
+    assert_eq!(check(&pool.disk).err(), stranger);
+    assert_eq!(now(cairn_check::print::pool_superblock(&pool.disk)).err(), stranger);
+    let alone = sound(DeviceId(0)).lay();
+    alone.disk.take_last_of(&pool.disk);
+    let error = check(&alone.disk).err();
+    assert_eq!(error, Some(CheckError::DeviceTooMany { listed: 1, given: 2 }));
+}
+
+#[test]
+fn a_device_twice_in_its_pool_is_the_wrong_one() {
+    let pool = sound(DeviceId(1)).lay();
+    let first = sound(DeviceId(1)).lay();
+    first.disk.swap_devices();
+    pool.disk.take_last_of(&first.disk);
+    assert_eq!(check(&pool.disk).err(), Some(CheckError::WrongDevice { device: 1, claims: 0 }));
+}
+
+#[test]
+fn printing_a_pool_that_was_cut_short_tells_so() {
+    let pool = sound(DeviceId(0)).lay();
+    pool.disk.truncate(DeviceId(0), 3000);
+    let found = now(cairn_check::print::pool_superblock(&pool.disk)).expect("a superblock").1;
+    assert!(found.iter().any(|finding| finding.object == "device 0"), "{found:?}");
+    let found = now(cairn_check::print::pool_roots(&pool.disk, |_| {})).expect("roots");
+    assert!(found.iter().any(|finding| finding.object == "device 0"), "{found:?}");
+}
+
+#[test]
 fn printing_shows_what_a_pool_holds() {
     let pool = sound(DeviceId(0)).lay();
-    let superblock = now(cairn_check::print::pool_superblock(&pool.disk)).expect("a pool");
+    let (superblock, findings) =
+        now(cairn_check::print::pool_superblock(&pool.disk)).expect("a pool");
+    assert_eq!(findings, []);
     let line = cairn_check::print::text(&cairn_check::print::superblock(&superblock));
     assert!(line.contains("epoch=3") && line.contains("devices.0.blocks=4096"), "{line}");
     let secret: String = NAME_KEY.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -50,6 +50,14 @@ impl MemDisk {
     pub fn swap_devices(&self) {
         self.devices.borrow_mut().swap(0, 1);
     }
+
+    /// The last device of `other` in the place of device 1.
+    pub fn take_last_of(&self, other: &MemDisk) {
+        let last = other.devices.borrow().last().cloned();
+        let mut devices = self.devices.borrow_mut();
+        devices.truncate(1);
+        devices.extend(last);
+    }
 }
 
 impl Disk for MemDisk {

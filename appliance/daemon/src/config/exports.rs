@@ -17,6 +17,12 @@ use toml::Spanned;
 
 const NAME_BYTES_MAX: usize = 255;
 
+/// No user and no group has it: in system calls it is -1, "leave as it is" (chown(2)).
+const NO_ID: u32 = u32::MAX;
+
+/// Bits of an IPv6 address in front of an IPv4 one that it stands for (RFC 4291, section 2.5.5.2).
+const MAPPED_BITS: u32 = 96;
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ExportSection {
@@ -24,8 +30,8 @@ pub(super) struct ExportSection {
     clients: Spanned<Vec<Spanned<String>>>,
     access: Option<AccessName>,
     squash: Option<SquashName>,
-    anon_uid: Option<u32>,
-    anon_gid: Option<u32>,
+    anon_uid: Option<Spanned<u32>>,
+    anon_gid: Option<Spanned<u32>>,
     secure: Option<bool>,
     id: Option<Spanned<u32>>,
 }
@@ -113,6 +119,14 @@ fn rule(lines: &Lines, nth: usize, section: ExportSection) -> Result<ExportRule,
     });
     let clients = clients.collect::<Result<Vec<_>, _>>()?;
     let nobody = Anonymous::NOBODY;
+    let anonymous = |key: &str, said: &Option<Spanned<u32>>, default: u32| match said {
+        Some(id) if *id.get_ref() == NO_ID => {
+            let place = at(id.span().start, key);
+            Err(invalid(format!("{place}: {NO_ID} is -1, which nobody is; {default} is nobody's")))
+        }
+        Some(id) => Ok(*id.get_ref()),
+        None => Ok(default),
+    };
     let rules = Export {
         id,
         path,
@@ -127,8 +141,8 @@ fn rule(lines: &Lines, nth: usize, section: ExportSection) -> Result<ExportRule,
             Some(SquashName::All) => Squash::All,
         },
         anonymous: Anonymous {
-            uid: section.anon_uid.unwrap_or(nobody.uid),
-            gid: section.anon_gid.unwrap_or(nobody.gid),
+            uid: anonymous("anon_uid", &section.anon_uid, nobody.uid)?,
+            gid: anonymous("anon_gid", &section.anon_gid, nobody.gid)?,
         },
         ports: if section.secure == Some(true) { Ports::Reserved } else { Ports::Any },
         clients,
@@ -173,6 +187,21 @@ fn network(text: &str) -> Result<Cidr, String> {
         let bits = if address.is_ipv4() { 32 } else { 128 };
         format!("{text:?}: an address of this kind has only {bits} bits")
     })?;
+    if let Some(digits) = text.split_once('/').map(|(_, digits)| digits)
+        && digits != prefix.to_string()
+    {
+        return Err(format!("{text:?}: a prefix has no zeros in front: \"{address}/{prefix}\""));
+    }
+    if let IpAddr::V6(v6) = address
+        && let Some(v4) = v6.to_ipv4_mapped()
+        && prefix >= MAPPED_BITS
+    {
+        let form = match prefix - MAPPED_BITS {
+            32 => format!("{v4}"),
+            bits => format!("{v4}/{bits}"),
+        };
+        return Err(format!("{text:?} matches nobody: IPv4 is written as such: \"{form}\""));
+    }
     if cidr.first() != address {
         let first = cidr.first();
         return Err(format!(
@@ -239,12 +268,26 @@ mod tests {
                 "line 6: export[0].clients: \"host\" is not an address",
             ),
             ("clients = ['10.0.0.0/+8']", "is not an address"),
+            (
+                "clients = ['::ffff:10.0.0.0/104']",
+                "line 5: export[0].clients: \"::ffff:10.0.0.0/104\" matches nobody: IPv4 is written as \
+                 such: \"10.0.0.0/8\"",
+            ),
+            ("clients = ['::ffff:127.0.0.1']", "such: \"127.0.0.1\""),
+            ("clients = ['::ffff:0.0.0.0/96']", "such: \"0.0.0.0/0\""),
+            ("clients = ['10.0.0.0/08']", "a prefix has no zeros in front: \"10.0.0.0/8\""),
+            ("anon_uid = 4294967295", "line 5: export[0].anon_uid: 4294967295 is -1"),
+            ("anon_gid = 4294967295", "line 5: export[0].anon_gid: 4294967295 is -1"),
+            ("anon_gid = 'root'", "line 5: export[0].anon_gid: 'root' is not a number"),
             ("clients = []", "line 5: export[0].clients: nobody could mount it"),
             ("id = 0", "line 5: export[0].id: 0 is not from 1"),
             ("id = 2147483648", "line 5: export[0].id"),
             ("anon_uid = -1", "line 5:"),
             ("access = 'write'", "line 5: unknown variant `write`"),
-            ("squash = true", "line 5:"),
+            (
+                "squash = true",
+                "line 5: export[0].squash: true is not \"none\", \"root\" or \"all\"",
+            ),
             ("sqash = 'all'", "line 5: unknown field `sqash`"),
         ] {
             let text = with(line);

@@ -8,11 +8,13 @@
 //! else changed in the file holds from the next start on, and is told (`ConfigFile::needs_restart`).
 
 mod exports;
+mod mistake;
 
 pub use exports::ExportRule;
 
 use crate::error::Failure;
 use crate::place::Place;
+use cairn_engine::limits::MEMTABLE_BYTES_MIN;
 use cairn_reactor::IdlePolicy;
 use nix::errno::Errno;
 use serde::Deserialize;
@@ -121,9 +123,9 @@ struct File {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PoolSection {
-    dir: Option<PathBuf>,
-    meta: Option<PathBuf>,
-    data: Option<PathBuf>,
+    dir: Option<Spanned<PathBuf>>,
+    meta: Option<Spanned<PathBuf>>,
+    data: Option<Spanned<PathBuf>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -204,12 +206,15 @@ impl Config {
 
     pub(crate) fn from_toml(text: &str) -> Result<Config, Failure> {
         let lines = &Lines::of(text.as_bytes());
-        let file: File = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(1, |at| lines.at(at.start));
-            invalid(format!("line {line}: {}", error.message().replace('\n', " ")))
-        })?;
+        let file: File =
+            toml::from_str(text).map_err(|error| invalid(mistake::told(text, lines, &error)))?;
         let memory_bytes = bytes_of(lines, "memory", file.memory)?;
+        let memtable_line = file.shards.memtable.as_ref().map(|text| lines.at(text.span().start));
         let memtable_bytes = bytes_of(lines, "shards.memtable", file.shards.memtable)?;
+        if let Some((line, bytes)) = memtable_line.zip(memtable_bytes) {
+            refuse_small_memtable(bytes)
+                .map_err(|why| invalid(format!("line {line}: shards.memtable: {why}")))?;
+        }
         let data_cache_bytes = bytes_of(lines, "shards.data_cache", file.shards.data_cache)?;
         let shards = match file.shards.count {
             Some(count) if *count.get_ref() == 0 => {
@@ -372,7 +377,14 @@ fn read(path: &Path) -> Result<String, Failure> {
 fn place(lines: &Lines, pool: Spanned<PoolSection>) -> Result<Place, Failure> {
     let line = lines.at(pool.span().start);
     let PoolSection { dir, meta, data } = pool.into_inner();
-    match (dir, meta, data) {
+    let said = |key: &str, path: Option<Spanned<PathBuf>>| match path {
+        Some(path) if path.get_ref().as_os_str().is_empty() => {
+            let line = lines.at(path.span().start);
+            Err(invalid(format!("line {line}: pool.{key}: no path")))
+        }
+        path => Ok(path.map(Spanned::into_inner)),
+    };
+    match (said("dir", dir)?, said("meta", meta)?, said("data", data)?) {
         (Some(dir), None, None) => Ok(Place::Dir(dir)),
         (None, Some(meta), data) => Ok(Place::Devices { meta, data }),
         _ => Err(invalid(format!("line {line}: pool: either dir, or meta and perhaps data"))),
@@ -381,6 +393,18 @@ fn place(lines: &Lines, pool: Spanned<PoolSection>) -> Result<Place, Failure> {
 
 fn invalid(text: impl Into<String>) -> Failure {
     Failure::new(Errno::EINVAL, text)
+}
+
+/// Whether memtables of so many bytes would work; of `--memtable` as of the file. The engine would raise
+/// less to this by itself, and show another limit than it keeps.
+pub fn refuse_small_memtable(bytes: usize) -> Result<(), String> {
+    if bytes < MEMTABLE_BYTES_MIN {
+        let least = MEMTABLE_BYTES_MIN >> 10;
+        return Err(format!(
+            "{bytes} bytes are too few for a shard's memtables: at least {least}K"
+        ));
+    }
+    Ok(())
 }
 
 /// What is wrong where `parse_size` has no answer.
@@ -478,7 +502,7 @@ mod tests {
         for (listen, why) in [
             ("'host:1'", "line 4: nfs.listen: \"host:1\" is not"),
             ("[]", "line 4: nfs.listen: no address"),
-            ("7", "line 4: an address with a port"),
+            ("7", "line 4: nfs.listen: 7 is not an address with a port"),
             ("['[::]:1', '0.0.0.0:1']", "every address already"),
             ("['1.1.1.1:1', '1.1.1.1:1']", "comes twice"),
         ] {
@@ -489,6 +513,21 @@ mod tests {
         assert!(refused("[pool]\ndir='d'\nmeta='m'").contains("either dir"));
         let lots = refused("[pool]\ndir='d'\n[shards]\nmemtable='lots'");
         assert!(lots.starts_with("line 4: shards.memtable: a size is"), "{lots}");
+        for (pool, key) in [("dir=''", "dir"), ("meta=''", "meta"), ("meta='m'\ndata=''", "data")] {
+            let line = 1 + pool.lines().count();
+            assert_eq!(
+                refused(&format!("[pool]\n{pool}")),
+                format!("line {line}: pool.{key}: no path")
+            );
+        }
+        for small in ["0", "1", "1K", "65535"] {
+            let said = refused(&format!("[pool]\ndir='d'\n[shards]\nmemtable='{small}'"));
+            assert!(said.starts_with("line 4: shards.memtable: "), "{said}");
+            assert!(said.ends_with("too few for a shard's memtables: at least 64K"), "{said}");
+        }
+        let least = "[pool]\ndir='d'\n[shards]\nmemtable='64K'\ndata_cache='0'";
+        let least = Config::from_toml(least).unwrap();
+        assert_eq!((least.memtable_bytes, least.data_cache_bytes), (Some(64 << 10), Some(0)));
         let empty = refused("[pool]\ndir='d'\n[control]\nsocket=''");
         assert_eq!(empty, "line 4: control.socket: no path");
         let none = refused("[pool]\ndir='d'\n[shards]\ncount=0");

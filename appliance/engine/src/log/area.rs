@@ -7,7 +7,6 @@
 //! free space that holds zeros.
 
 use crate::block::{Absent, Pins, fetch_filter, fetch_node};
-use crate::error::FsError;
 use crate::format_pool::fill;
 use crate::log::MemtableBytes;
 use crate::log::recover::{RecoveredEdit, RecoveredTablet};
@@ -39,7 +38,10 @@ impl PoolImage {
             return Err(OpenError::TooManyShards { asked: shards, most });
         }
         for shard in missing {
-            let run = self.take_unassigned(disk, blocks).await?;
+            // Both areas of the shards before are there.
+            let no_room =
+                OpenError::NoRoomForLogs { asked: shards, most: shard, area_blocks: blocks };
+            let run = self.take_unassigned(disk, blocks).await?.ok_or(no_room)?;
             fill(disk, run).await?;
             disk.flush(run.start.device())
                 .await
@@ -56,10 +58,14 @@ impl PoolImage {
         Ok(())
     }
 
-    async fn take_unassigned<K: Disk>(&mut self, disk: &K, blocks: u64) -> Result<Run, OpenError> {
+    /// `None`: there is no such run.
+    async fn take_unassigned<K: Disk>(
+        &mut self,
+        disk: &K,
+        blocks: u64,
+    ) -> Result<Option<Run>, OpenError> {
         let pool = Pool::of(&self.superblock, 1);
-        let held = self.find_unassigned(disk, &pool, blocks).await?;
-        let held = held.ok_or(OpenError::Fs(FsError::NoSpace))?;
+        let Some(held) = self.find_unassigned(disk, &pool, blocks).await? else { return Ok(None) };
         let taken = Run::new(held.start, blocks);
         let tablet = self.tablet_mut(SPACE_TABLET);
         let edit = |kind, key, value| RecoveredEdit { kind, key, value };
@@ -72,7 +78,7 @@ impl PoolImage {
         }
         let left = tablet.totals.free_unassigned.get() - blocks;
         tablet.totals.free_unassigned = left.into();
-        Ok(taken)
+        Ok(Some(taken))
     }
 
     /// A free run of at least `blocks` on a device for metadata, as tablet 1 has it now.
