@@ -70,6 +70,8 @@ pub enum Ask {
     },
     /// Give wholly free zones back to tablet 1. True: there were some.
     ReturnZones,
+    /// Fold what tablets owe until zones can be given back. True: there were some.
+    FoldForZones,
     /// Raise your clock to this and say what is stable.
     Stable(Seq),
     /// Entries of a seq index.
@@ -204,7 +206,7 @@ impl<D: Doors> Shard<D> {
             | Ask::Recovered
             | Ask::Applied => Answer::Done(Err(stopped)),
             Ask::ParentOf(_) => Answer::Parent(Err(stopped)),
-            Ask::Zone { .. } | Ask::ReturnZones => Answer::Zone(Err(stopped)),
+            Ask::Zone { .. } | Ask::ReturnZones | Ask::FoldForZones => Answer::Zone(Err(stopped)),
             Ask::Stable(_) => Answer::Stable(Seq(0)),
             Ask::Walk { .. } => Answer::Walk(Err(stopped)),
             Ask::Changes { .. } => Answer::Changes(Err(stopped)),
@@ -245,6 +247,7 @@ impl<D: Doors> Shard<D> {
                 Answer::Zone(self.hand_out_zone(tablet, purpose, class).await)
             }
             Ask::ReturnZones => Answer::Zone(self.return_zones().await),
+            Ask::FoldForZones => Answer::Zone(self.fold_here_for_zones().await),
             Ask::Stable(seen) => Answer::Stable(self.stable_here(seen).await),
             Ask::Walk { range, from, to, max } => {
                 Answer::Walk(self.walk_here(range, from, to, max).await)

@@ -179,6 +179,8 @@ pub struct Shard<D: Doors> {
     /// The next step waits until so many more have come.
     pub(crate) step_waits: Cell<Option<u64>>,
     pub(crate) zone_turn: Semaphore,
+    /// Whose turn it is to have tablets fold for their space (`space/repay.rs`).
+    pub(crate) repay_turn: Semaphore,
     pub(crate) across_counter: Cell<u64>,
     /// The pool's one rename lock; used on the shard of tablet 1.
     /// Whose turn it is here to ask for the pool's lock for moves of directories.
@@ -231,6 +233,7 @@ impl<D: Doors> Shard<D> {
             stepped_at: Cell::new(0),
             step_waits: Cell::new(None),
             zone_turn: Semaphore::new(1),
+            repay_turn: Semaphore::new(1),
             across_counter: Cell::new(1),
             rename_turn: Semaphore::new(1),
             rename_lock: Semaphore::new(1),

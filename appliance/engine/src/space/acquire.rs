@@ -7,6 +7,7 @@
 use crate::error::FsError;
 use crate::limits::{FREE_RUNS_LOAD, NODE_UNIT};
 use crate::peer::{Answer, Ask, mismatch};
+use crate::pool::Device;
 use crate::shard::Shard;
 use crate::space::{Promise, Reservation, find_wholly_free, zone_piece};
 use crate::tablet::Tablet;
@@ -46,7 +47,11 @@ impl<D: Doors> Shard<D> {
             if let Some(promise) = tablet.space.promise(Purpose::Data, blocks, 0) {
                 return Ok(promise);
             }
-            if !Box::pin(self.take_zone(id, Purpose::Data, Class::Growing)).await? {
+            if Box::pin(self.take_zone(id, Purpose::Data, Class::Growing)).await? {
+                continue;
+            }
+            let is_shared = |device: &Device| device.holds_nodes && device.holds_data;
+            if !self.core.pool.devices.iter().any(is_shared) || !self.fold_for_zones().await? {
                 return Err(FsError::NoSpace);
             }
         }

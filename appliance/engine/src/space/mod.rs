@@ -5,6 +5,7 @@ mod acquire;
 mod free;
 mod holds;
 mod reads;
+mod repay;
 mod runs;
 mod zones;
 

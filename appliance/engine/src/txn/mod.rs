@@ -5,5 +5,5 @@ mod permit;
 mod scan;
 mod view;
 
-pub use permit::{Class, Need, Permit, node_blocks_kept};
+pub use permit::{Class, Need, Permit, node_blocks_kept, owed_blocks};
 pub use view::{PendingEdit, Stop, View};

@@ -134,10 +134,13 @@ impl<D: Doors> Shard<D> {
             }
             // What others do meanwhile may take what one folding has made free.
             let turns = if has_reserve { FREEING_TURNS } else { 1 };
-            if paid == turns || !self.pay(&tablet, blocks, has_reserve).await? {
+            if paid < turns && self.pay(&tablet, blocks, has_reserve).await? {
+                paid += 1;
+                continue;
+            }
+            if !Box::pin(self.fold_for_zones()).await? {
                 return Err(FsError::NoSpace);
             }
-            paid += 1;
         }
     }
 
@@ -149,6 +152,12 @@ impl<D: Doors> Shard<D> {
         if owed_blocks(tablet) == 0 || is_in_vain {
             return Ok(false);
         }
+        self.fold_all(tablet).await.map(|()| true)
+    }
+
+    /// Waits until what the tablet has in memory and in log trees is in the fs tree. Not for the pacing task,
+    /// which does it.
+    pub(crate) async fn fold_all(&self, tablet: &Tablet) -> Result<(), FsError> {
         tablet.paying.set(Paying::Memtable);
         self.pace.wake_all();
         self.pace
@@ -156,7 +165,7 @@ impl<D: Doors> Shard<D> {
                 if self.log.has_failed() || self.is_stopping() {
                     return Some(Err(FsError::Stopped));
                 }
-                (tablet.paying.get() == Paying::Nobody).then_some(Ok(true))
+                (tablet.paying.get() == Paying::Nobody).then_some(Ok(()))
             })
             .await
     }
