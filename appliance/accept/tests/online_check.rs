@@ -20,6 +20,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// A check of this many takes long enough to be met in the middle.
 const FILES: &str = "60000";
 const CHECKS: usize = 8;
+const NEEDLE: &[u8] = b"a pattern that is nowhere else in this pool";
 
 struct Pool {
     daemon: Daemon,
@@ -225,19 +226,24 @@ fn checks_find_nothing_while_clients_change_a_pool_of_three_shards() {
     check_under_load("online_check_3", 3);
 }
 
+/// `/damaged`, which has `NEEDLE` in its block 24; and all its bytes.
+fn make_marked(client: &mut Client) -> (nfs_fh3, Vec<u8>) {
+    let root = client.root().clone();
+    let file = make(client, &root, "damaged").expect("create");
+    let mut bytes = vec![7; 200_000];
+    bytes[100_000..100_000 + NEEDLE.len()].copy_from_slice(NEEDLE);
+    write_all(client, &file, &bytes, stable_how::UNSTABLE).expect("write");
+    client.commit(&file, 0, 0).expect("commit");
+    (file, bytes)
+}
+
 #[test]
 fn a_flipped_byte_of_data_is_named_with_its_file() {
     let Some(pool) = Pool::start("online_check_data", |_| ()) else { return };
     let mut client = pool.connect();
-    let root = client.root().clone();
-    let file = make(&mut client, &root, "damaged").expect("create");
-    let needle = b"a pattern that is nowhere else in this pool";
-    let mut bytes = vec![7; 200_000];
-    bytes[100_000..100_000 + needle.len()].copy_from_slice(needle);
-    write_all(&mut client, &file, &bytes, stable_how::UNSTABLE).expect("write");
-    client.commit(&file, 0, 0).expect("commit");
+    make_marked(&mut client);
     clean(&pool.check());
-    assert_eq!(pool.damage(needle, &[]), 1, "the pattern is once in the pool's file");
+    assert_eq!(pool.damage(NEEDLE, &[]), 1, "the pattern is once in the pool's file");
     let found = pool.check();
     assert_eq!(found.status.code(), Some(1), "{}", found.stderr);
     assert!(found.stdout.contains("data: ino:"), "{}", found.stdout);
@@ -254,16 +260,10 @@ fn a_flipped_byte_of_data_is_named_with_its_file() {
 fn the_reader_of_a_flipped_byte_hears_eio_and_the_log_names_the_inode() {
     let Some(mut pool) = Pool::start("online_check_reader", |_| ()) else { return };
     let mut client = pool.connect();
-    let root = client.root().clone();
-    let file = make(&mut client, &root, "damaged").expect("create");
-    let needle = b"a pattern that is nowhere else in this pool";
-    let mut bytes = vec![7; 200_000];
-    bytes[100_000..100_000 + needle.len()].copy_from_slice(needle);
-    write_all(&mut client, &file, &bytes, stable_how::UNSTABLE).expect("write");
-    client.commit(&file, 0, 0).expect("commit");
+    let (file, bytes) = make_marked(&mut client);
     // The cache still has the right bytes, which would be served.
     assert!(pool.daemon.stop().expect("stops").success());
-    assert_eq!(pool.damage(needle, &[]), 1, "the pattern is once in the pool's file");
+    assert_eq!(pool.damage(NEEDLE, &[]), 1, "the pattern is once in the pool's file");
     pool.daemon.restart().expect("serves again");
     let mut client = pool.connect();
     let told = client.read(&file, 98_304, 4096).expect_err("never the wrong bytes");
