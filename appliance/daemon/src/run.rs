@@ -168,6 +168,7 @@ fn read_seeds(claim: &Claim, shards: u16) -> Result<Vec<ShardSeed>, Failure> {
     let unusable = offline.run(unusable_superblocks(&**offline.disk()));
     let divided = offline.run(read_and_divide(&**offline.disk(), shards));
     let divided = divided.map_err(|error| open_failure_on(&error, claim.paths()))?;
+    // What cannot be read at all has failed the opening above.
     for block in unusable.unwrap_or_default() {
         let device = claim.paths().get(usize::from(block.device().0));
         tracing::warn!(

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 pub struct Shown {
     /// By any one of its names.
     pub file: PathBuf,
-    /// Device and inode; none when the file has no name any more.
+    /// Device and inode; none when the file cannot be looked at, as it has no name any more.
     identity: Option<(u64, u64)>,
     bytes: Range<u64>,
 }
@@ -52,9 +52,6 @@ impl Shown {
     /// Locks the stretch until the file is closed: alone to write, with others to read. `EBUSY` when
     /// somebody has some of it.
     pub fn lock(&self, path: &Path, mode: Mode) -> Result<Option<File>, Failure> {
-        if self.identity.is_none() {
-            return Ok(None); // nobody finds it by a name
-        }
         let name = if self.file == path {
             path.display().to_string()
         } else {
@@ -69,7 +66,11 @@ impl Shown {
             Mode::ReadOnly => (false, nix::libc::F_RDLCK),
         };
         let file = OpenOptions::new().read(true).write(writes).open(&self.file);
-        let file = file.map_err(|error| failed(&error))?;
+        let file = match file {
+            // It has no name any more, by which anybody else could find it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(|error| failed(&error))?,
+        };
         let length = match self.bytes.end {
             u64::MAX => 0, // to the end, wherever that will be
             end => i64::try_from(end - self.bytes.start).unwrap_or(0),

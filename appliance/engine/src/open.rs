@@ -25,7 +25,7 @@ use crate::shard::{Core, Shard, ShardConfig, ShardParts};
 use crate::space::Reads;
 use crate::tablet::Tablet;
 use cairn_base::door::{Disk, Doors, Durability, MediaError};
-use cairn_base::{BLOCK_BYTES, BlockNo, DeviceId, DmaSlice, Run};
+use cairn_base::{BLOCK_BYTES, BlockNo, DeviceId, DmaBuf, DmaSlice, Run};
 use cairn_format::record::EditKind;
 use cairn_format::superblock::{
     LOG_IN_USE, LOG_RETIRING, LogArea, ROOTS_START, SUPERBLOCK_A, SUPERBLOCK_B, SUPERBLOCK_BYTES,
@@ -211,12 +211,21 @@ pub async fn read_superblock<K: Disk>(disk: &K) -> Result<Box<Superblock>, OpenE
     Ok(first)
 }
 
+async fn read_copy<K: Disk>(
+    disk: &K,
+    device: DeviceId,
+    slot: u64,
+) -> (BlockNo, DmaBuf, Result<(), MediaError>) {
+    let block = BlockNo::new(device, slot);
+    let (buf, read) = disk.read(block, disk.arena().alloc(SUPERBLOCK_BYTES)).await;
+    (block, buf, read)
+}
+
 async fn newest_copy<K: Disk>(disk: &K, device: DeviceId) -> Result<Box<Superblock>, OpenError> {
     let mut newest: Option<Box<Superblock>> = None;
     let mut refused = SuperblockError::NotAPool;
     for slot in [SUPERBLOCK_A, SUPERBLOCK_B] {
-        let block = BlockNo::new(device, slot);
-        let (buf, read) = disk.read(block, disk.arena().alloc(SUPERBLOCK_BYTES)).await;
+        let (block, buf, read) = read_copy(disk, device, slot).await;
         if matches!(read, Err(MediaError::OutOfRange)) {
             continue;
         }
@@ -243,8 +252,7 @@ pub async fn unusable_superblocks<K: Disk>(disk: &K) -> Result<Vec<BlockNo>, Ope
     let mut found = Vec::new();
     for index in 0..disk.device_count() {
         for slot in [SUPERBLOCK_A, SUPERBLOCK_B] {
-            let block = BlockNo::new(DeviceId(index as u8), slot);
-            let (buf, read) = disk.read(block, disk.arena().alloc(SUPERBLOCK_BYTES)).await;
+            let (block, buf, read) = read_copy(disk, DeviceId(index as u8), slot).await;
             read.map_err(|error| OpenError::Media { block, error })?;
             if Superblock::parse(&buf).is_err() {
                 found.push(block);

@@ -18,7 +18,7 @@ const NOTES_MAX: usize = 64;
 pub enum During {
     /// An operation was answered with it; the operation's name.
     Operation(&'static str),
-    /// During was buffered of a file is lost.
+    /// What was buffered of a file is lost.
     WriteBack,
     /// A file without names cannot be removed, and keeps its space.
     Removal,
