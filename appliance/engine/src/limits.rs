@@ -48,6 +48,13 @@ pub const FREEING_NODES: u64 = 32;
 pub const ZONES_KEPT_PART: u64 = 32;
 pub const ZONES_KEPT_BLOCKS_MAX: u64 = 4 << 20;
 
+/// Adjoining data zones that a tablet gets at once, at most, and how many blocks they may be; a zone may be
+/// larger than that.
+pub const ZONES_AT_ONCE_MAX: u64 = 16;
+pub const ZONES_AT_ONCE_BLOCKS: u64 = (64 << 20) / cairn_base::BLOCK_BYTES as u64;
+/// A tablet that asks again so soon gets more at once.
+pub const ZONES_STREAM_MS: u64 = 1_000;
+
 /// Records that are logged between two steps of folds and merges, at most (`log/pace.rs`).
 pub const STEP_RECORDS_MAX: u64 = 16;
 

@@ -67,6 +67,8 @@ pub enum Ask {
         tablet: TabletId,
         purpose: Purpose,
         class: Class,
+        /// So many adjoining ones, if there are plenty.
+        zones: u64,
     },
     /// Give wholly free zones back to tablet 1. True: there were some.
     ReturnZones,
@@ -243,8 +245,8 @@ impl<D: Doors> Shard<D> {
                 Answer::Done(Ok(()))
             }
             Ask::ParentOf(dir) => Answer::Parent(self.parent_of(dir).await),
-            Ask::Zone { tablet, purpose, class } => {
-                Answer::Zone(self.hand_out_zone(tablet, purpose, class).await)
+            Ask::Zone { tablet, purpose, class, zones } => {
+                Answer::Zone(self.hand_out_zone(tablet, purpose, class, zones).await)
             }
             Ask::ReturnZones => Answer::Zone(self.return_zones().await),
             Ask::FoldForZones => Answer::Zone(self.fold_here_for_zones().await),

@@ -5,7 +5,7 @@
 //! what it keeps is passed over while zones are plenty, and when they are few it is given up.
 
 use crate::error::FsError;
-use crate::limits::{FREE_RUNS_LOAD, NODE_UNIT};
+use crate::limits::{FREE_RUNS_LOAD, NODE_UNIT, ZONES_AT_ONCE_BLOCKS};
 use crate::peer::{Answer, Ask, mismatch};
 use crate::pool::Device;
 use crate::shard::Shard;
@@ -25,9 +25,10 @@ use std::rc::Rc;
 /// The tablet that has every run no other tablet has.
 pub const SPACE_TABLET: TabletId = InodeNo::ROOT.tablet();
 
-/// Below this part of the pool in zones of nobody a snapshot is given up: a zone that is taken in place
-/// of what it keeps has a purpose from then on, and comes back only when it is wholly free.
-const SNAPSHOT_SHARE: u64 = 8;
+/// Below this part of the pool in zones of nobody a snapshot is given up, and zones go out one by one: a zone
+/// that is taken in place of what a snapshot keeps, or beyond what is needed, has a purpose from then on, and
+/// comes back only when it is wholly free.
+const PLENTY_SHARE: u64 = 8;
 
 /// How often zones are looked for again while earlier reads end, a millisecond each.
 const RETURN_TURNS: usize = 100;
@@ -196,10 +197,14 @@ impl<D: Doors> Shard<D> {
         class: Class,
     ) -> Result<bool, FsError> {
         let owner = self.core.pool.owner(SPACE_TABLET);
+        let zones = match purpose {
+            Purpose::Data => self.core.tablet(tablet).space.zones_at_once(self.handle.now()),
+            Purpose::Node | Purpose::Unassigned => 1,
+        };
         if owner == self.core.id {
-            return self.hand_out_zone(tablet, purpose, class).await;
+            return self.hand_out_zone(tablet, purpose, class, zones).await;
         }
-        match self.ask_for_room(owner, Ask::Zone { tablet, purpose, class }).await? {
+        match self.ask_for_room(owner, Ask::Zone { tablet, purpose, class, zones }).await? {
             Answer::Zone(zone) => zone,
             other => mismatch(&other),
         }
@@ -224,15 +229,26 @@ impl<D: Doors> Shard<D> {
         }
     }
 
-    /// On the owner of tablet 1: moves a zone to `tablet`, wherever that is.
+    /// On the owner of tablet 1: moves a zone to `tablet`, wherever that is, or up to `zones` adjoining ones
+    /// while they are plenty.
     pub(crate) async fn hand_out_zone(
         self: &Rc<Self>,
         tablet: TabletId,
         purpose: Purpose,
         class: Class,
+        zones: u64,
     ) -> Result<bool, FsError> {
         let pool = &self.core.pool;
         let unit = if purpose == Purpose::Node { NODE_UNIT } else { 1 };
+        let space = self.core.tablet(SPACE_TABLET);
+        let are_few = space.space.total(Purpose::Unassigned) < pool.blocks() / PLENTY_SHARE;
+        if are_few {
+            self.give_up_snapshot();
+        }
+        let most = |zone_blocks: u64| match are_few {
+            true => 1,
+            false => zones.min(ZONES_AT_ONCE_BLOCKS / zone_blocks),
+        };
         let choose = |free: &super::RunSet| {
             let usable = || free.iter().map(|run| pool.usable(run));
             let for_nodes = |run: &Run| pool.serves(run.start.device(), Purpose::Node);
@@ -242,15 +258,14 @@ impl<D: Doors> Shard<D> {
                 |piece: &Run| class != Class::Growing || !for_nodes(piece) || piece.blocks <= spare;
             let serves = |run: &Run| pool.serves(run.start.device(), purpose);
             let pieces = usable().filter(serves);
-            let pieces = pieces.filter_map(|r| zone_piece(r, pool.zone_blocks(r.start), unit));
+            let pieces = pieces.filter_map(|run| {
+                let zone_blocks = pool.zone_blocks(run.start);
+                zone_piece(run, zone_blocks, unit, most(zone_blocks))
+            });
             pieces
                 .filter(may_have)
                 .max_by_key(|piece| (piece.blocks, std::cmp::Reverse(piece.start)))
         };
-        let space = self.core.tablet(SPACE_TABLET);
-        if space.space.total(Purpose::Unassigned) < pool.blocks() / SNAPSHOT_SHARE {
-            self.give_up_snapshot();
-        }
         let held = loop {
             if let Some(held) = space.space.reserve_one(Purpose::Unassigned, choose) {
                 break held;
@@ -336,7 +351,9 @@ impl<D: Doors> Shard<D> {
         })
     }
 
-    /// Moves a reserved run from a tablet of this shard to any tablet: an operation over tablets.
+    /// Moves a reserved run from a tablet of this shard to any tablet: an operation over tablets. Between two
+    /// tablets of this shard it is one record, which is not waited for: the run can be promised from now on,
+    /// and is reserved only when that record is stable (`Space::receive`).
     async fn move_run(
         self: &Rc<Self>,
         held: Reservation,
@@ -346,14 +363,13 @@ impl<D: Doors> Shard<D> {
         let run = held.runs()[0];
         if self.core.owns(to.0) {
             let need = Need::new(Class::Room, &[from.0, to.0], ZONE_EDIT_BYTES);
-            let ((), ticket) = self
-                .transact(need, |view| {
-                    view.take_run(from.0, from.1, run);
-                    view.receive_run(to.0, to.1, run);
-                    Ok(())
-                })
-                .await?;
-            return self.settle(ticket).await;
+            let moved = self.transact(need, |view| {
+                view.take_run(from.0, from.1, run);
+                view.receive_run(to.0, to.1, run);
+                Ok(())
+            });
+            moved.await?;
+            return Ok(());
         }
         let watches = vec![Watch::Tablet { tablet: to.0 }];
         self.across(from.0, Class::Room, watches, |_, view| {

@@ -14,12 +14,12 @@
 
 use super::holds::{HoldId, Holder, Holds};
 use super::{Reads, RunSet};
-use crate::limits::NODE_UNIT;
+use crate::limits::{NODE_UNIT, ZONES_AT_ONCE_MAX, ZONES_STREAM_MS};
 use crate::log::Ticket;
 use crate::sabotage::{Sabotage, planted};
-use cairn_base::{BlockNo, DeviceId, Run};
+use cairn_base::{BlockNo, DeviceId, Nanos, Run};
 use cairn_format::key::{Key, Purpose};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
@@ -80,6 +80,8 @@ pub enum SpaceChange {
 pub struct Space {
     sides: [RefCell<Side>; 3],
     reads: Rc<Reads>,
+    /// When data zones were asked for last, and how many.
+    asked: Cell<(Nanos, u64)>,
 }
 
 impl Space {
@@ -91,11 +93,21 @@ impl Space {
                 ..Side::default()
             })
         };
-        Rc::new(Space { sides: totals.map(side), reads })
+        Rc::new(Space { sides: totals.map(side), reads, asked: Cell::default() })
     }
 
     fn side(&self, purpose: Purpose) -> &RefCell<Side> {
         &self.sides[purpose as usize]
+    }
+
+    /// How many data zones to ask for now: who comes back soon has a stream to write, and asks for twice as
+    /// many as before. A zone takes a record, or two and an answer from another shard.
+    pub fn zones_at_once(&self, now: Nanos) -> u64 {
+        let (last, zones) = self.asked.get();
+        let is_soon = zones > 0 && now <= last + Nanos::from_millis(ZONES_STREAM_MS);
+        let zones = if is_soon { (2 * zones).min(ZONES_AT_ONCE_MAX) } else { 1 };
+        self.asked.set((now, zones));
+        zones
     }
 
     /// Blocks of all free runs, reserved, promised and deferred ones included.
