@@ -172,8 +172,10 @@ struct DirtyState {
     bytes: Cell<usize>,
     bytes_max: usize,
     queue: RefCell<BTreeSet<(Nanos, InodeNo)>>,
+    /// Files that the background writes back now.
+    writing: RefCell<BTreeSet<InodeNo>>,
     less: WaitList,
-    /// Something was buffered, or the shard stops: for the background of write-back.
+    /// Something was buffered, a file was written back, or the shard stops: for the background.
     more: WaitList,
 }
 
@@ -189,6 +191,7 @@ impl Dirty {
             bytes: Cell::default(),
             bytes_max,
             queue: RefCell::default(),
+            writing: RefCell::default(),
             less: WaitList::new(),
             more: WaitList::new(),
         };
@@ -209,9 +212,23 @@ impl Dirty {
         self.state.bytes.get()
     }
 
-    /// The file that has been dirty longest, and since when.
+    /// The file that has been dirty longest, of those that the background does not write back now, and
+    /// since when.
     pub fn oldest(&self) -> Option<(Nanos, InodeNo)> {
-        self.state.queue.borrow().first().copied()
+        let writing = self.state.writing.borrow();
+        self.state.queue.borrow().iter().find(|(_, ino)| !writing.contains(ino)).copied()
+    }
+
+    /// How many files the background writes back now.
+    pub fn writing(&self) -> usize {
+        self.state.writing.borrow().len()
+    }
+
+    /// The background writes this file back while the value lives.
+    pub fn begin(&self, ino: InodeNo) -> Writing {
+        let is_new = self.state.writing.borrow_mut().insert(ino);
+        assert!(is_new, "a file is written back by one at a time");
+        Writing { dirty: self.clone(), ino }
     }
 
     /// All files with buffered data, the oldest first.
@@ -243,6 +260,19 @@ impl Dirty {
     }
 }
 
+/// A file that the background writes back now.
+pub struct Writing {
+    dirty: Dirty,
+    ino: InodeNo,
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.dirty.state.writing.borrow_mut().remove(&self.ino);
+        self.dirty.state.more.wake_all();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::buffered::PageData;
@@ -267,6 +297,10 @@ mod tests {
             overlay.enqueue(Nanos(9));
         }
         assert_eq!((dirty.bytes(), dirty.oldest()), (2 * BLOCK_BYTES, Some((Nanos(0), inos[0]))));
+        let writing = dirty.begin(inos[0]);
+        assert_eq!((dirty.writing(), dirty.oldest()), (1, Some((Nanos(1), inos[1]))));
+        drop(writing);
+        assert_eq!((dirty.writing(), dirty.oldest()), (0, Some((Nanos(0), inos[0]))));
         overlays.forget(inos[0]);
         assert_eq!((dirty.bytes(), dirty.oldest()), (BLOCK_BYTES, Some((Nanos(1), inos[1]))));
         let overlay = overlays.get(inos[1]).expect("still dirty");

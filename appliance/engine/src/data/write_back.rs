@@ -248,29 +248,35 @@ impl<D: Doors> Shard<D> {
         self.settle(self.log.newest_ticket()).await
     }
 
-    /// The background: ends when the shard stops.
+    /// The background: ends when the shard stops. Every file is on its own, so that the device has something
+    /// to do while one of them flushes and links.
     pub(crate) async fn run_write_back(self: Rc<Self>) {
+        let dirty = &self.core.dirty;
         loop {
             let some = || {
-                let oldest = self.core.dirty.oldest();
+                let is_free = dirty.writing() < FILES_MAX;
+                let oldest = is_free.then(|| dirty.oldest()).flatten();
                 if self.is_stopping() { Some(None) } else { oldest.map(Some) }
             };
-            let Some((since, _)) = self.core.dirty.more().until(some).await else { return };
+            let Some((since, _)) = dirty.more().until(some).await else { return };
+            let is_pressed = || (dirty.is_much() || self.is_stopping()).then_some(());
             let due = since + Nanos::from_millis(DIRTY_AGE_MS);
-            let pressed = self.core.dirty.more().until(|| {
-                let much = self.core.dirty.is_much();
-                (much || self.is_stopping()).then_some(())
+            race(dirty.more().until(is_pressed), self.handle.sleep_until(due)).await;
+            let is_due = |since| since + Nanos::from_millis(DIRTY_AGE_MS) <= self.handle.now();
+            // Meanwhile a COMMIT may have placed it.
+            let Some((since, ino)) = dirty.oldest() else { continue };
+            if self.is_stopping() || !is_due(since) && !dirty.is_much() {
+                continue;
+            }
+            let (shard, writing) = (Rc::clone(&self), dirty.begin(ino));
+            let spawned = self.gate.spawn(async move {
+                // A failure was noted with the file it belongs to.
+                let _ = shard.write_back(ino, 0..u64::MAX).await;
+                drop(writing);
             });
-            race(pressed, self.handle.sleep_until(due)).await;
-            if self.is_stopping() {
+            if spawned.is_err() {
                 return;
             }
-            let mut files = self.core.dirty.files();
-            files.truncate(FILES_MAX);
-            let some = files.into_iter().map(|ino| self.write_back(ino, 0..u64::MAX));
-            // A failure was noted with the file it belongs to.
-            drop(join::join(FILES_MAX, some).await);
-            self.handle.yield_now().await;
         }
     }
 }
