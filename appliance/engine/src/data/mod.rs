@@ -28,9 +28,7 @@ pub(crate) use cache::DataCache;
 pub use cache::runs_bytes as cached_runs_bytes;
 pub(crate) use overlay::{Dirty, Overlays};
 pub(crate) use readahead::Streams;
-pub(crate) use truncate::{
-    REMOVE_STEP_BYTES, finish_truncation_step, remove_data_step, truncate_in,
-};
+pub(crate) use truncate::{Progress, REMOVE_STEP_BYTES, remove_data_step, truncate_in};
 pub(crate) use write::Incoming;
 
 use cairn_base::BLOCK_BYTES;

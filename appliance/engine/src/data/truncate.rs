@@ -7,6 +7,11 @@
 //! Between them nobody reads behind the size, and nothing makes the file longer before the rest is
 //! gone (`finish_truncation`).
 //!
+//! What a step deletes leaves marks, which a scan passes one by one. So each step begins to look where
+//! the one before ended (`Progress`): from the front again, the steps of a file of many extents would
+//! take the square of their number. That is known in memory only; after a crash the first step passes
+//! all marks once.
+//!
 //! Buffered pages go when the stretch that truncates ends. What was on its way to the device at that
 //! moment is not linked any more (`buffered.rs`).
 //!
@@ -24,12 +29,21 @@ use crate::txn::{Class, Need, Stop, View};
 use cairn_base::door::Doors;
 use cairn_format::InodeNo;
 use cairn_format::item::{CHECKSUMS_PER_ITEM, EXTENT_OFFLINE, INODE_TRUNCATING, InodeItem};
-use cairn_format::key::{KIND_CHECKSUMS, KIND_EXTENT, KIND_FIXITY, Key};
+use cairn_format::key::{KIND_CHECKSUMS, KIND_EXTENT, KIND_FIXITY, Key, ParsedKey};
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
 /// Bytes of one step's edits: a deleted item and up to three free-run items each.
 pub(crate) const REMOVE_STEP_BYTES: usize = REMOVE_STEP_ITEMS * 128 + (4 << 10);
+
+/// How far the steps of one removal have come: nothing is left in front of these places, which are in
+/// units of each kind's key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    extents: u64,
+    checksums: u64,
+    fixity: u64,
+}
 
 /// Sets a file's size. True when extents behind it remain for `finish_truncation`.
 ///
@@ -57,7 +71,7 @@ pub(crate) fn truncate_in(
     }
     if item.flags & INODE_TRUNCATING != 0 && size > item.size.get() {
         // Rare: the caller has finished an earlier truncation in front of this stretch.
-        if finish_truncation_step(view, ino, item)? {
+        if finish_truncation_step(view, ino, item, Progress::default())?.is_some() {
             return Err(FsError::Busy.into());
         }
     }
@@ -70,7 +84,7 @@ pub(crate) fn truncate_in(
     let mut more = false;
     if !planted(Sabotage::TruncateKeepsExtents) {
         cut_at_end(view, ino, item)?;
-        more = drop_behind(view, ino, item)?;
+        more = drop_behind(view, ino, item, Progress::default())?.is_some();
     }
     mark_truncating(item, more);
     view.change_data_seq(ino, item);
@@ -89,28 +103,31 @@ pub(crate) fn truncate_in(
     Ok(more)
 }
 
-/// One more step of a truncation; the caller stores the inode. True when there is more to do.
-pub(crate) fn finish_truncation_step(
+/// One more step of a truncation; the caller stores the inode. Gives where to go on, if there is more to
+/// do and the size stays.
+fn finish_truncation_step(
     view: &mut View<'_>,
     ino: InodeNo,
     item: &mut InodeItem,
-) -> Result<bool, Stop> {
-    let more = drop_behind(view, ino, item)?;
-    mark_truncating(item, more);
+    done: Progress,
+) -> Result<Option<Progress>, Stop> {
+    let more = drop_behind(view, ino, item, done)?;
+    mark_truncating(item, more.is_some());
     Ok(more)
 }
 
 /// Removes a step's worth of the data of an inode that is being deleted; the caller stores the
-/// inode. True when there is more to do.
+/// inode. Gives where to go on, if there is more to do.
 pub(crate) fn remove_data_step(
     view: &mut View<'_>,
     ino: InodeNo,
     item: &mut InodeItem,
-) -> Result<bool, Stop> {
+    done: Progress,
+) -> Result<Option<Progress>, Stop> {
     if item.file_kind() != FileKind::Regular {
-        return Ok(false);
+        return Ok(None);
     }
-    remove_from(view, ino, item, 0)
+    remove_from(view, ino, item, 0, done)
 }
 
 fn mark_truncating(item: &mut InodeItem, more: bool) {
@@ -134,23 +151,30 @@ fn cut_at_end(view: &mut View<'_>, ino: InodeNo, item: &mut InodeItem) -> Result
     Ok(())
 }
 
-fn drop_behind(view: &mut View<'_>, ino: InodeNo, item: &mut InodeItem) -> Result<bool, Stop> {
-    remove_from(view, ino, item, item.size.get().div_ceil(BLOCK))
+fn drop_behind(
+    view: &mut View<'_>,
+    ino: InodeNo,
+    item: &mut InodeItem,
+    done: Progress,
+) -> Result<Option<Progress>, Stop> {
+    remove_from(view, ino, item, item.size.get().div_ceil(BLOCK), done)
 }
 
 /// Removes extents, checksums and fixity items from file block `from` on, where nothing in front
-/// reaches over it. True when the step is full and there may be more.
+/// reaches over it, and `done` is gone already. Gives where to go on when the step is full and there may
+/// be more.
 fn remove_from(
     view: &mut View<'_>,
     ino: InodeNo,
     item: &mut InodeItem,
     from: u64,
-) -> Result<bool, Stop> {
+    mut done: Progress,
+) -> Result<Option<Progress>, Stop> {
     let tablet = ino.tablet();
     let mut found: Vec<(Key, MappedExtent)> = Vec::new();
     let mut damage = None;
     let end = Key::of_kind(ino, KIND_EXTENT).prefix_end();
-    view.scan(tablet, Key::extent(ino, from), end, |key, value| {
+    view.scan(tablet, Key::extent(ino, from.max(done.extents)), end, |key, value| {
         match map::mapped(&key, value) {
             Ok(extent) => found.push((key, extent)),
             Err(bad) => damage = Some(bad),
@@ -162,32 +186,56 @@ fn remove_from(
     }
     let mut left = REMOVE_STEP_ITEMS - found.len();
     for (key, extent) in found {
+        done.extents = extent.end_block();
         view.delete(tablet, key);
         map::release(view, ino, item, &extent, extent.first_block..extent.end_block());
     }
     // A group of checksums that begins in front of `from` keeps the blocks it still has.
     let whole = from.next_multiple_of(CHECKSUMS_PER_ITEM);
     map::set_checksums(view, ino, from..whole, |_| None)?;
-    let mib = (from * BLOCK).div_ceil(1 << 20);
-    for (start, kind) in [
-        (Key::checksums(ino, whole / CHECKSUMS_PER_ITEM), KIND_CHECKSUMS),
-        (Key::fixity(ino, mib), KIND_FIXITY),
-    ] {
-        if left == 0 {
-            return Ok(true);
-        }
-        let mut keys = Vec::new();
-        let end = Key::of_kind(ino, kind).prefix_end();
-        view.scan(tablet, start, end, |key, _| {
-            keys.push(key);
-            proceed(keys.len() < left)
-        })?;
-        left -= keys.len();
-        for key in keys {
-            view.delete(tablet, key);
-        }
+    let group = (whole / CHECKSUMS_PER_ITEM).max(done.checksums);
+    if left > 0
+        && let Some(last) = remove_keys(view, ino, (KIND_CHECKSUMS, group), &mut left)?
+    {
+        done.checksums = last + 1;
     }
-    Ok(left == 0)
+    let mib = (from * BLOCK).div_ceil(1 << 20).max(done.fixity);
+    if left > 0
+        && let Some(last) = remove_keys(view, ino, (KIND_FIXITY, mib), &mut left)?
+    {
+        done.fixity = last + 1;
+    }
+    Ok((left == 0).then_some(done))
+}
+
+/// Deletes up to `left` items of one kind, from a place on; gives the place of the last one.
+fn remove_keys(
+    view: &mut View<'_>,
+    ino: InodeNo,
+    (kind, from): (u8, u64),
+    left: &mut usize,
+) -> Result<Option<u64>, Stop> {
+    let (tablet, at) = (ino.tablet(), Key::of_kind(ino, kind));
+    let start = match kind {
+        KIND_CHECKSUMS => Key::checksums(ino, from),
+        _ => Key::fixity(ino, from),
+    };
+    let mut keys = Vec::new();
+    view.scan(tablet, start, at.prefix_end(), |key, _| {
+        keys.push(key);
+        proceed(keys.len() < *left)
+    })?;
+    *left -= keys.len();
+    let place = |key: &Key| match key.parse() {
+        Some(ParsedKey::Checksums { group, .. }) => group,
+        Some(ParsedKey::Fixity { mib, .. }) => mib,
+        _ => from,
+    };
+    let last = keys.last().map(place);
+    for key in keys {
+        view.delete(tablet, key);
+    }
+    Ok(last)
 }
 
 fn proceed(on: bool) -> ControlFlow<()> {
@@ -215,20 +263,25 @@ fn require_online(view: &View<'_>, ino: InodeNo, end_block: u64) -> Result<(), S
 impl<D: Doors> Shard<D> {
     /// Removes what an earlier truncation has left behind the size, however long that takes.
     pub(crate) async fn finish_truncation(self: &Rc<Self>, ino: InodeNo) -> Result<(), FsError> {
+        let mut done = (0, Progress::default());
         loop {
             let need = Need::new(Class::Freeing, &[ino.tablet()], REMOVE_STEP_BYTES);
             let step = self.transact(need, |view| {
                 let mut item = view.inode_to_change(ino)?;
                 if item.flags & INODE_TRUNCATING == 0 {
-                    return Ok(false);
+                    return Ok(None);
                 }
-                let more = finish_truncation_step(view, ino, &mut item)?;
+                let size = item.size.get();
+                // A size that was set meanwhile leaves something in front.
+                let so_far = if size == done.0 { done.1 } else { Progress::default() };
+                let more = finish_truncation_step(view, ino, &mut item, so_far)?;
                 view.change_inode(ino, &mut item);
-                Ok(more)
+                Ok(more.map(|more| (size, more)))
             });
             let (more, _) = step.await?;
-            if !more {
-                return Ok(());
+            match more {
+                Some(more) => done = more,
+                None => return Ok(()),
             }
             self.handle.yield_now().await;
         }

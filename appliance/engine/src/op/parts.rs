@@ -5,7 +5,7 @@
 //! the participants, in theirs (`txn/across.rs`), perhaps after a restart. Either way this is the
 //! only place where links, counts and times of a name change.
 
-use crate::data;
+use crate::data::{self, Progress};
 use crate::item::NewEntry;
 use crate::sabotage::{Sabotage, planted_every};
 use crate::txn::{Stop, View};
@@ -99,10 +99,10 @@ impl View<'_> {
         }
         self.add_orphan(child, site.dir, name);
         // A small file is gone with its name; what is large goes in steps (`remove.rs`).
-        let more = data::remove_data_step(self, child, &mut item)?;
+        let more = data::remove_data_step(self, child, &mut item, Progress::default())?;
         self.change_inode(child, &mut item);
         self.forgotten.push(child);
-        if more {
+        if more.is_some() {
             return Ok(());
         }
         self.finish_orphan(child, &item)

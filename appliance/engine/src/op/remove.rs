@@ -1,7 +1,7 @@
 //! What is left of inodes without a name is removed in the background, in bounded steps. After a
 //! crash the orphan items say where to go on.
 
-use crate::data;
+use crate::data::{self, Progress};
 use crate::error::FsError;
 use crate::op::unlink::REMOVAL_BYTES;
 use crate::shard::Shard;
@@ -20,6 +20,7 @@ impl<D: Doors> Shard<D> {
     /// The task that removes orphans; ends when the shard stops.
     pub(crate) async fn run_removals(self: Rc<Self>) {
         let mut failed = None;
+        let mut under_way = None;
         loop {
             let due = self.pace.until(|| {
                 if self.is_stopping() || self.log.has_failed() {
@@ -31,9 +32,9 @@ impl<D: Doors> Shard<D> {
                 with.map(|tablet| tablet.id).max_by_key(|id| (Some(*id) != failed, *id)).map(Some)
             });
             let Some(tablet) = due.await else { return };
-            match self.remove_one(tablet).await {
-                Ok(()) => {
-                    failed = None;
+            match self.remove_one(tablet, under_way.take()).await {
+                Ok(more) => {
+                    (failed, under_way) = (None, more);
                     self.handle.yield_now().await;
                 }
                 Err(FsError::Stopped) => return,
@@ -46,32 +47,44 @@ impl<D: Doors> Shard<D> {
         }
     }
 
-    async fn remove_one(self: &Rc<Self>, tablet: TabletId) -> Result<(), FsError> {
+    /// One step for the first orphan of a tablet; gives how far it has come if that was not the last.
+    async fn remove_one(
+        self: &Rc<Self>,
+        tablet: TabletId,
+        under_way: Option<(InodeNo, Progress)>,
+    ) -> Result<Option<(InodeNo, Progress)>, FsError> {
         let prefix = Key::of_range(RANGE_ORPHAN);
         let found = self.read_with(|view| view.first(tablet, prefix, prefix.prefix_end())).await?;
         let ino = found.and_then(|(key, _)| match key.parse() {
             Some(ParsedKey::Orphan(ino)) => Some(ino),
             _ => None,
         });
-        match ino {
-            Some(ino) => self.remove_orphan_step(ino).await.inspect_err(|&error| {
-                if error.is_trouble() {
-                    self.note(Trouble { during: During::Removal, ino, error });
-                }
-            }),
-            None => Ok(()),
-        }
+        let Some(ino) = ino else { return Ok(None) };
+        let done = under_way.filter(|(of, _)| *of == ino).map(|(_, done)| done);
+        let more = self.remove_orphan_step(ino, done.unwrap_or_default()).await;
+        let more = more.inspect_err(|&error| {
+            if error.is_trouble() {
+                self.note(Trouble { during: During::Removal, ino, error });
+            }
+        })?;
+        Ok(more.map(|done| (ino, done)))
     }
 
-    async fn remove_orphan_step(self: &Rc<Self>, ino: InodeNo) -> Result<(), FsError> {
+    async fn remove_orphan_step(
+        self: &Rc<Self>,
+        ino: InodeNo,
+        done: Progress,
+    ) -> Result<Option<Progress>, FsError> {
         let need = Need::new(Class::Freeing, &[ino.tablet()], REMOVAL_BYTES);
-        self.transact(need, |view| {
+        let step = self.transact(need, |view| {
             let mut item = view.inode_to_change(ino)?;
-            let more = data::remove_data_step(view, ino, &mut item)?;
+            let more = data::remove_data_step(view, ino, &mut item, done)?;
             view.change_inode(ino, &mut item);
-            if more { Ok(()) } else { view.finish_orphan(ino, &item) }
-        })
-        .await?;
-        Ok(())
+            if more.is_none() {
+                view.finish_orphan(ino, &item)?;
+            }
+            Ok(more)
+        });
+        Ok(step.await?.0)
     }
 }

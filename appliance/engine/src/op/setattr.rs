@@ -44,7 +44,7 @@ impl Setattr {
         let resizes = self.set.size.is_some();
         let bytes = if resizes { Need::SMALL + REMOVAL_BYTES } else { Need::SMALL };
         let need = Need::new(class, &[self.ino.tablet()], bytes);
-        let ((change, mut more), mut ticket) = shard
+        let ((change, more), mut ticket) = shard
             .transact(need, |view| {
                 let mut item = view.inode_to_change(self.ino)?;
                 let attr = view.attr(self.ino, &item);
@@ -57,16 +57,9 @@ impl Setattr {
                 Ok((Change { before, after: view.attr(self.ino, &item) }, more))
             })
             .await?;
-        while more {
-            let need = Need::new(Class::Freeing, &[self.ino.tablet()], REMOVAL_BYTES);
-            (more, ticket) = shard
-                .transact(need, |view| {
-                    let mut item = view.inode_to_change(self.ino)?;
-                    let more = data::finish_truncation_step(view, self.ino, &mut item)?;
-                    view.change_inode(self.ino, &mut item);
-                    Ok(more)
-                })
-                .await?;
+        if more {
+            shard.finish_truncation(self.ino).await?;
+            ticket = shard.log.newest_ticket();
         }
         shard.settle(ticket).await?;
         Ok(change)
