@@ -270,6 +270,13 @@ async fn write(
 }
 
 async fn truncate(shard: &TestShard, ino: InodeNo, size: u64) {
+    if begin_truncation(shard, ino, size).await {
+        shard.finish_truncation(ino).await.expect("the rest goes as well");
+    }
+}
+
+/// True when there is more to remove.
+async fn begin_truncation(shard: &TestShard, ino: InodeNo, size: u64) -> bool {
     let need = Need::new(Class::Freeing, &[ino.tablet()], 80 << 10);
     let done = shard.transact(need, |view| {
         let mut item = view.inode_to_change(ino)?;
@@ -279,9 +286,7 @@ async fn truncate(shard: &TestShard, ino: InodeNo, size: u64) {
     });
     let (more, ticket) = done.await.expect("a truncation needs no space");
     shard.settle(ticket).await.expect("the log works");
-    if more {
-        shard.finish_truncation(ino).await.expect("the rest goes as well");
-    }
+    more
 }
 
 async fn read_all(shard: &TestShard, ino: InodeNo) -> Vec<u8> {

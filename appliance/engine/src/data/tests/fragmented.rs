@@ -4,6 +4,7 @@
 use super::super::join::join;
 use super::*;
 use cairn_format::item::INODE_TRUNCATING;
+use std::pin::Pin;
 
 /// A file in many pieces, its map partly in memory and partly in trees, with deletions between.
 async fn make_fragmented(shard: &TestShard) -> InodeNo {
@@ -82,24 +83,39 @@ fn the_extents_of_any_range_are_those_of_the_whole_map_that_overlap_it() {
 fn a_truncation_between_the_steps_of_another_leaves_nothing_behind_either_size() {
     let (disk, clock) = formatted();
     on_shard(&disk, &clock, |shard| async move {
-        let ino = make_file(&shard, 0o644).await;
-        for block in (0..6000).step_by(2) {
-            let page = (block * 4096, &[block as u8; 4096][..]);
-            write(&shard, Cred::root(), ino, page, Stability::Unstable).await.expect("room");
+        for turns in 0..6 {
+            truncate_twice(&shard, turns).await;
         }
-        commit(&shard, ino).await.expect("the disk works");
-        let of = |range: Range<u64>| {
-            let extents =
-                shard.read_with(move |view| Ok(map::extents(view, ino, range.clone())?.len()));
-            async move { extents.await.expect("readable") }
-        };
-        assert_eq!(of(0..6000).await, 3000);
-        // Four steps are behind the first size; the second one's first step is not all in front of it.
-        let sizes = [2000 * 4096, 4096];
-        join(2, sizes.map(|size| truncate(&shard, ino, size))).await;
-        assert_eq!((of(0..1).await, of(1..6000).await), (1, 0));
-        let item = shard.read_with(|view| view.inode(ino)).await.expect("it is there");
-        assert_eq!((item.size.get(), item.flags & INODE_TRUNCATING), (4096, 0));
-        check_map(&shard, ino).await;
     });
+}
+
+/// The second truncation comes between the steps of the first, after so many turns.
+async fn truncate_twice(shard: &TestShard, turns: usize) {
+    let ino = make_file(shard, 0o644).await;
+    for block in (0..8000).step_by(2) {
+        let page = (block * 4096, &[block as u8; 4096][..]);
+        write(shard, Cred::root(), ino, page, Stability::Unstable).await.expect("room");
+    }
+    commit(shard, ino).await.expect("the disk works");
+    let of = |range: Range<u64>| {
+        let extents =
+            shard.read_with(move |view| Ok(map::extents(view, ino, range.clone())?.len()));
+        async move { extents.await.expect("readable") }
+    };
+    assert_eq!(of(0..8000).await, 4000);
+    // Three steps are behind the first size, and five more behind the second.
+    assert!(begin_truncation(shard, ino, 5000 * 4096).await);
+    let first = async { shard.finish_truncation(ino).await.expect("the rest goes as well") };
+    let second = async {
+        for _ in 0..turns {
+            shard.handle.yield_now().await;
+        }
+        truncate(shard, ino, 4096).await;
+    };
+    let both: [Pin<Box<dyn Future<Output = ()>>>; 2] = [Box::pin(first), Box::pin(second)];
+    join(2, both).await;
+    assert_eq!((of(0..1).await, of(1..8000).await), (1, 0), "after {turns} turns");
+    let item = shard.read_with(|view| view.inode(ino)).await.expect("it is there");
+    assert_eq!((item.size.get(), item.flags & INODE_TRUNCATING), (4096, 0));
+    check_map(shard, ino).await;
 }
