@@ -32,6 +32,14 @@ impl Clock {
         self.now.get()
     }
 
+    /// Another clock that goes on from the same moment.
+    pub fn fork(&self) -> Clock {
+        Clock {
+            now: Rc::new(Cell::new(self.now.get())),
+            wall_offset_ns: Rc::new(Cell::new(self.wall_offset_ns.get())),
+        }
+    }
+
     /// Moves to `to`; earlier than now means now, for time does not go back.
     pub fn advance_to(&self, to: Nanos) {
         self.now.set(self.now.get().max(to));

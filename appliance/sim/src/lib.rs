@@ -6,6 +6,8 @@
 //! stepped by `machine.rs`, so one number is the whole experiment: the same seed takes the same path,
 //! which the digest of all events proves.
 //!
+//! Beside the seeds there are all short scripts, with the power cut everywhere (`exhaustive/`).
+//!
 //! `scenario.rs` and `run.rs` are what a seed does: clients at work (`workload.rs`), cuts, restarts. What must be
 //! true is in `model/`, which knows intent, and in `check/`, which looks at the whole.
 
@@ -16,6 +18,7 @@ pub mod digest;
 pub mod disk;
 mod engine;
 pub mod entropy;
+pub mod exhaustive;
 pub mod fault;
 pub mod machine;
 pub mod media;

@@ -7,11 +7,13 @@
 use anyhow::{Context, bail};
 use cairn_engine::counters::CounterValues;
 use cairn_sim::digest::{Digest, Event};
+use cairn_sim::exhaustive::{self, Exhaustive, Tally};
 use cairn_sim::scenario::{Log, Scenario};
 use cairn_sim::verdict::{Verdict, judge, keep_panics_quiet};
 use cairn_sim::{sabotage, seeds, shrink};
 use clap::Parser;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Lines of the story that a failure shows.
@@ -40,6 +42,12 @@ struct Args {
     /// Plant each known bug in turn, or the one named, and find it
     #[arg(long, value_name = "BUG", group = "what", num_args = 0..=1, default_missing_value = "")]
     sabotage: Option<String>,
+    /// Run every script of up to N operations, with the power cut before and after every write and flush
+    #[arg(long, value_name = "N", group = "what", value_parser = clap::value_parser!(u8).range(1..=4))]
+    exhaustive: Option<u8>,
+    /// With --exhaustive: cut the recovery everywhere as well for scripts of up to M operations only
+    #[arg(long, value_name = "M", requires = "exhaustive")]
+    recovery: Option<u8>,
 }
 
 fn main() -> ExitCode {
@@ -57,6 +65,14 @@ fn main() -> ExitCode {
         twice(seed)
     } else if let Some(seed) = args.shrink {
         smallest(seed)
+    } else if let Some(length) = args.exhaustive {
+        match every_script(length.into(), args.recovery.unwrap_or(length).into()) {
+            Ok(good) => good,
+            Err(what) => {
+                eprintln!("sim: {what}");
+                false
+            }
+        }
     } else {
         hunt(&args.sabotage.unwrap_or_default())
     };
@@ -138,6 +154,30 @@ fn smallest(seed: u64) -> bool {
         }
         None => conclude(0, 1, 0),
     }
+}
+
+fn every_script(length: usize, recovery_length: usize) -> Result<bool, String> {
+    let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
+    let all = Exhaustive { length, recovery_length, threads, bug: None };
+    let scripts = exhaustive::count(&all)?;
+    let done = AtomicUsize::new(0);
+    let found = exhaustive::explore(&all, || {
+        let done = 1 + done.fetch_add(1, Ordering::Relaxed);
+        if done.is_multiple_of(100) {
+            eprintln!("{done} of {scripts} scripts");
+        }
+    })?;
+    for (number, what) in &found.failures {
+        println!("script {number}: {what}");
+    }
+    let Tally { scripts, moments, states, recovery_states } = found.tally;
+    println!(
+        "{scripts} scripts, {moments} moments of a cut, {states} different states after it, \
+         {recovery_states} more after a cut in recovery"
+    );
+    let failed = found.failures.len();
+    println!("{} passed, {failed} failed", scripts as usize - failed);
+    Ok(failed == 0)
 }
 
 fn hunt(only: &str) -> bool {

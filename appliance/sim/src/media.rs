@@ -36,6 +36,7 @@ pub type Block = Rc<[u8]>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CommandId(pub u64);
 
+#[derive(Clone)]
 pub enum Command {
     Read { at: BlockNo, blocks: u64 },
     Write { at: BlockNo, content: Vec<Block>, want: Durability },
@@ -83,12 +84,15 @@ pub struct Media {
     order: u64,
     cut: Option<Cut>,
     power: bool,
+    /// Images from before and after each write and flush, while somebody wants them.
+    watched: Option<Vec<Image>>,
     pub faults: Faults,
     prng: Prng,
     clock: Clock,
     digest: Digest,
 }
 
+#[derive(Clone)]
 struct Device {
     blocks: u64,
     fua: bool,
@@ -98,6 +102,7 @@ struct Device {
 }
 
 /// One accepted content of one block.
+#[derive(Clone)]
 struct Version {
     order: u64,
     content: Block,
@@ -111,9 +116,16 @@ struct InFlight {
     covers: u64,
 }
 
+/// What the devices hold at one moment, stored, accepted or on its way: a power cut can be dealt to it as
+/// often as wanted.
+#[derive(Clone)]
+pub struct Image {
+    devices: Vec<Device>,
+}
+
 /// How a power cut treats what was not stored.
-#[derive(Clone, Copy)]
-enum Temper {
+#[derive(Clone, Copy, Debug)]
+pub enum Temper {
     LoseAll,
     KeepAll,
     ByCommand { keep_percent: u64 },
@@ -139,6 +151,7 @@ impl Media {
             order: 0,
             cut: None,
             power: true,
+            watched: None,
             faults: Faults::default(),
             prng: Prng::new(seed ^ 0x6d65_6469),
             clock,
@@ -198,6 +211,9 @@ impl Media {
                 self.power_off();
                 return None;
             }
+            if self.watched.is_some() {
+                self.watch_command(&command);
+            }
         }
         let id = CommandId(self.next_id);
         self.next_id += 1;
@@ -205,6 +221,70 @@ impl Media {
         self.due.insert((at, id), ());
         self.in_flight.insert(id, InFlight { command, covers: self.order });
         Some(id)
+    }
+
+    /// From now on each write and flush leaves two images, of the moments before the device saw it and
+    /// after it had its whole effect.
+    pub fn watch(&mut self, wanted: bool) {
+        self.watched = wanted.then(Vec::new);
+    }
+
+    /// The images since the last call.
+    pub fn take_images(&mut self) -> Vec<Image> {
+        self.watched.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    fn watch_command(&mut self, command: &Command) {
+        let before = self.image();
+        let (devices, order) = (self.devices.clone(), self.order);
+        // Nobody is told yet, and the command itself is still to come.
+        let _ = self.take_effect(&InFlight { command: command.clone(), covers: order });
+        let after = self.image();
+        (self.devices, self.order) = (devices, order);
+        self.watched.get_or_insert_default().extend([before, after]);
+    }
+
+    /// What a power cut now would find.
+    pub fn image(&self) -> Image {
+        let (mut devices, mut order) = (self.devices.clone(), self.order);
+        // Writes in flight are just younger versions that may have got somewhere.
+        for in_flight in self.in_flight.values() {
+            if let Command::Write { at, content, .. } = &in_flight.command {
+                order += 1;
+                accept(&mut devices, order, *at, content);
+            }
+        }
+        Image { devices }
+    }
+
+    /// Devices on which the power went when they held `image`, and is on again.
+    pub fn after_cut(
+        seed: u64,
+        clock: Clock,
+        digest: Digest,
+        image: &Image,
+        temper: Temper,
+    ) -> Media {
+        let mut media = Media::new(seed, clock, digest, &[], false);
+        media.devices = image.devices.clone();
+        media.lose(temper);
+        media
+    }
+
+    /// What tells these devices, all of it stored, from `base`, which most of it comes from.
+    pub fn difference(&self, base: &Image) -> u64 {
+        let mut all = Vec::new();
+        for (device, base) in self.devices.iter().zip(&base.devices) {
+            for (index, block) in &device.stored {
+                let same = base.stored.get(index).is_some_and(|old| Rc::ptr_eq(old, block));
+                if !same && base.stored.get(index) != Some(block) {
+                    all.extend([*index, xxh3(block)]);
+                }
+            }
+            all.push(u64::MAX);
+        }
+        let bytes: Vec<u8> = all.iter().flat_map(|word| word.to_le_bytes()).collect();
+        xxh3(&bytes)
     }
 
     /// When the next command completes.
@@ -241,6 +321,11 @@ impl Media {
                 self.accept(at, &content);
             }
         }
+        self.lose(temper);
+    }
+
+    /// Decides what survives of everything that is accepted.
+    fn lose(&mut self, temper: Temper) {
         for device in &mut self.devices {
             for (block, versions) in std::mem::take(&mut device.accepted) {
                 for version in versions {
@@ -342,12 +427,7 @@ impl Media {
 
     fn accept(&mut self, at: BlockNo, content: &[Block]) {
         self.order += 1;
-        let order = self.order;
-        let Some(device) = self.devices.get_mut(usize::from(at.device().0)) else { return };
-        for (index, block) in (at.index()..device.blocks).zip(content) {
-            let version = Version { order, content: block.clone(), doomed: false };
-            device.accepted.entry(index).or_default().push(version);
-        }
+        accept(&mut self.devices, self.order, at, content);
     }
 
     fn flush(&mut self, id: DeviceId, covers: u64) -> Result<(), MediaError> {
@@ -455,6 +535,14 @@ impl Device {
     }
 }
 
+fn accept(devices: &mut [Device], order: u64, at: BlockNo, content: &[Block]) {
+    let Some(device) = devices.get_mut(usize::from(at.device().0)) else { return };
+    for (index, block) in (at.index()..device.blocks).zip(content) {
+        let version = Version { order, content: block.clone(), doomed: false };
+        device.accepted.entry(index).or_default().push(version);
+    }
+}
+
 fn survive(device: &mut Device, index: u64, version: &Version, temper: Temper, prng: &mut Prng) {
     // One draw per command: its order number spreads it, and all its blocks share it.
     let by_command = |percent: u64| Prng::new(version.order).percent(percent);
@@ -465,6 +553,10 @@ fn survive(device: &mut Device, index: u64, version: &Version, temper: Temper, p
         Temper::ByCommand { .. } => return,
         Temper::BySector { keep_percent } => keep_percent,
     };
+    if keep_percent >= 100 {
+        device.stored.insert(index, version.content.clone());
+        return;
+    }
     let mut bytes = device.stored.get(&index).cloned().unwrap_or_else(zeros).to_vec();
     for sector in 0..SECTORS_PER_BLOCK {
         if prng.percent(keep_percent) {

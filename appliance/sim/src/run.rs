@@ -43,25 +43,37 @@ pub(crate) struct Run<'a> {
     answers: Answers,
     /// Clients that wait for no answer.
     idle: Vec<usize>,
-    last_answer: Nanos,
-    next_id: u32,
+    pub(crate) last_answer: Nanos,
+    pub(crate) next_id: u32,
     pub(crate) report: Report,
     versions: check::versions::Versions,
 }
 
 impl<'a> Run<'a> {
     pub(crate) fn new(scenario: &'a Scenario, log: &'a Log) -> Run<'a> {
+        let world = World::new(scenario.seed, scenario.world.clone());
+        Run::resume(scenario, log, world, History::default(), 1)
+    }
+
+    /// Goes on in `world`, where requests below `next_id` were asked.
+    pub(crate) fn resume(
+        scenario: &'a Scenario,
+        log: &'a Log,
+        world: World,
+        history: History,
+        next_id: u32,
+    ) -> Run<'a> {
         Run {
             scenario,
             log,
-            world: World::new(scenario.seed, scenario.world.clone()),
-            history: History::default(),
+            world,
+            history,
             workload: Workload::new(scenario.seed, scenario.churn),
             prng: Prng::new(scenario.seed ^ 0x7275_6e21),
             answers: Answers::default(),
             idle: Vec::new(),
             last_answer: Nanos(0),
-            next_id: 1,
+            next_id,
             report: Report::default(),
             versions: check::versions::Versions::default(),
         }
@@ -239,7 +251,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn demand_progress(&self, stepped: Stepped) -> Result<(), Stop> {
+    pub(crate) fn demand_progress(&self, stepped: Stepped) -> Result<(), Stop> {
         let late = self.world.clock.now() > self.last_answer + PATIENCE;
         if !self.history.is_idle() && (stepped == Stepped::Nowhere || late) {
             return Err(Stop::Wrong("a request is never answered".into()));

@@ -31,13 +31,17 @@ pub fn keep_panics_quiet() {
 }
 
 pub fn judge(scenario: &Scenario, log: &Log) -> Verdict {
+    match caught(|| scenario.run(log)) {
+        Ok(report) => Verdict::Passed(Box::new(report)),
+        Err(what) => Verdict::Failed(what),
+    }
+}
+
+/// What `body` found, a panic like anything else.
+pub fn caught<T>(body: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     PANIC.set(None);
-    match catch_unwind(AssertUnwindSafe(|| scenario.run(log))) {
-        Ok(Ok(report)) => Verdict::Passed(Box::new(report)),
-        Ok(Err(what)) => Verdict::Failed(what),
-        Err(_) => {
-            let what = PANIC.take().unwrap_or_else(|| "a panic without a message".into());
-            Verdict::Failed(what)
-        }
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(found) => found,
+        Err(_) => Err(PANIC.take().unwrap_or_else(|| "a panic without a message".into())),
     }
 }

@@ -10,7 +10,7 @@ use crate::digest::{Digest, Event};
 use crate::disk::Disk;
 use crate::entropy::Entropy;
 use crate::machine::{Halt, Machine};
-use crate::media::Media;
+use crate::media::{Image, Media, Temper};
 use crate::model::act::Act;
 use crate::model::reading::Answer;
 use crate::model::tree::Inodes;
@@ -69,6 +69,28 @@ impl World {
         let (clock, digest) = (Clock::default(), Digest::new(seed));
         let media =
             Media::new(seed, clock.clone(), digest.clone(), &config.device_blocks, config.fua);
+        World {
+            clock,
+            digest,
+            entropy: Entropy::new(seed),
+            media: Rc::new(RefCell::new(media)),
+            seed,
+            config,
+            boots: 0,
+            booted: None,
+        }
+    }
+
+    /// A world that goes on from `image`, on which the power went; the power is on, nothing is booted.
+    pub fn resume(
+        seed: u64,
+        config: WorldConfig,
+        clock: &Clock,
+        image: &Image,
+        temper: Temper,
+    ) -> World {
+        let (clock, digest) = (clock.fork(), Digest::new(seed));
+        let media = Media::after_cut(seed, clock.clone(), digest.clone(), image, temper);
         World {
             clock,
             digest,

@@ -49,6 +49,7 @@ struct Placed {
 /// Ways in which possible states differ from what was seen, in one report.
 const REASONS_MAX: usize = 3;
 
+#[derive(Clone)]
 pub struct History {
     worlds: Vec<World>,
     changes: BTreeMap<RequestId, Act>,

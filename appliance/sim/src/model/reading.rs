@@ -24,6 +24,7 @@ pub enum Answer {
 }
 
 /// A read that waits for its answer.
+#[derive(Clone)]
 pub struct Read {
     pub act: Act,
     /// A change of the same things was under way at some time.
