@@ -160,6 +160,7 @@ impl Base {
         let mut run = self.resume(&log, here, temper, &moment.history);
         let difference = run.world.media.borrow().difference(&self.image);
         if !met.insert((difference, moment.asked)) {
+            drop(ManuallyDrop::into_inner(run));
             return Ok(());
         }
         tally.states += 1;
@@ -169,6 +170,7 @@ impl Base {
                 let mut run = self.resume(&log, (image, &run.world.clock), again, &moment.history);
                 let difference = run.world.media.borrow().difference(&self.image);
                 if !met.insert((difference, moment.asked)) {
+                    drop(ManuallyDrop::into_inner(run));
                     continue;
                 }
                 tally.recovery_states += 1;
