@@ -69,16 +69,7 @@ impl World {
         let (clock, digest) = (Clock::default(), Digest::new(seed));
         let media =
             Media::new(seed, clock.clone(), digest.clone(), &config.device_blocks, config.fua);
-        World {
-            clock,
-            digest,
-            entropy: Entropy::new(seed),
-            media: Rc::new(RefCell::new(media)),
-            seed,
-            config,
-            boots: 0,
-            booted: None,
-        }
+        World::with(seed, config, (clock, digest), media)
     }
 
     /// A world that goes on from `image`, on which the power went; the power is on, nothing is booted.
@@ -91,6 +82,15 @@ impl World {
     ) -> World {
         let (clock, digest) = (clock.fork(), Digest::new(seed));
         let media = Media::after_cut(seed, clock.clone(), digest.clone(), image, temper);
+        World::with(seed, config, (clock, digest), media)
+    }
+
+    fn with(
+        seed: u64,
+        config: WorldConfig,
+        (clock, digest): (Clock, Digest),
+        media: Media,
+    ) -> World {
         World {
             clock,
             digest,
