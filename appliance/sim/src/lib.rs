@@ -23,6 +23,7 @@ pub mod fault;
 pub mod machine;
 pub mod media;
 pub mod model;
+pub mod mutation;
 mod read_back;
 mod run;
 pub mod sabotage;

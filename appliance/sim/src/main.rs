@@ -10,7 +10,7 @@ use cairn_sim::digest::{Digest, Event};
 use cairn_sim::exhaustive::{self, Exhaustive, Tally};
 use cairn_sim::scenario::{Log, Scenario};
 use cairn_sim::verdict::{Verdict, judge, keep_panics_quiet};
-use cairn_sim::{sabotage, seeds, shrink};
+use cairn_sim::{mutation, sabotage, seeds, shrink};
 use clap::Parser;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -48,6 +48,9 @@ struct Args {
     /// With --exhaustive: cut the recovery everywhere as well for scripts of up to M operations only
     #[arg(long, value_name = "M", requires = "exhaustive")]
     recovery: Option<u8>,
+    /// Put each inconsistency into a sound pool, or the one named: the verifier must find it
+    #[arg(long, value_name = "NAME", group = "what", num_args = 0..=1, default_missing_value = "")]
+    mutations: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -73,6 +76,8 @@ fn main() -> ExitCode {
                 false
             }
         }
+    } else if let Some(only) = args.mutations {
+        mutate(&only)
     } else {
         hunt(&args.sabotage.unwrap_or_default())
     };
@@ -192,6 +197,26 @@ fn hunt(only: &str) -> bool {
             }
             None => println!("{:<24} not found in {} seeds", catch.bug, sabotage::SEEDS_MAX),
         }
+    }
+    println!("caught {caught} of {all}");
+    caught == all && all > 0
+}
+
+fn mutate(only: &str) -> bool {
+    let (mut caught, mut all) = (0, 0);
+    let mut pools = mutation::Pools::default();
+    for mutation in mutation::all().filter(|of| only.is_empty() || of.name == only) {
+        all += 1;
+        match pools.try_out(mutation) {
+            Ok(finding) => {
+                caught += 1;
+                println!("{:<32} {finding}", mutation.name);
+            }
+            Err(what) => println!("{:<32} MISSED ({}): {what}", mutation.name, mutation.breaks),
+        }
+    }
+    if all == 0 {
+        println!("no mutation is called {only:?}: --mutations alone lists all of them");
     }
     println!("caught {caught} of {all}");
     caught == all && all > 0
