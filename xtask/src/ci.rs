@@ -92,6 +92,7 @@ fn check(root: &Path, step: Step) -> Result<Found> {
         Step::Sim => {
             let mut totals = sim::totals(root, &["--seeds", "20"])?;
             totals += sim::totals(root, &["--sabotage"])?;
+            totals += sim::totals(root, &["--mutations"])?;
             Found::counted(totals)
         }
         Step::Docs => Found::verdict(format_doc::is_current(root)?),

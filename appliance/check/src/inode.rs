@@ -10,12 +10,16 @@ use crate::report::{Findings, Object};
 use crate::space::Space;
 use cairn_base::hash::{Map, siphash128};
 use cairn_format::item::{
-    Checksums, ExtentHead, FileKind, FixityItem, InodeItem, LookupItem, ReaddirHead,
-    XATTR_PART_BYTES, XattrHead,
+    Checksums, ExtentHead, FileKind, FixityItem, INODE_TRUNCATING, InodeItem, LookupItem,
+    ReaddirHead, XATTR_PART_BYTES, XattrHead,
 };
 use cairn_format::key::ParsedKey;
 use cairn_format::{Damage, EntryPosition, InodeNo, Key};
 use std::cell::Cell;
+
+/// Positions before it stand for the directory itself and its parent in a listing, so a listing that goes on
+/// behind them passes over an entry there.
+const POSITION_FIRST: u64 = 3;
 
 /// What an inode's items are judged against.
 pub(crate) struct Judge<'a> {
@@ -197,6 +201,10 @@ impl Current {
         self.position_max = self.position_max.max(Some(position.0));
         namespace.name(self.ino, position, child, kind, name);
         let entry = || Object::Entry { dir: self.ino, name: name.into() };
+        if position.0 < POSITION_FIRST {
+            let detail = format!("has position {position}, which stands for `.` or `..`");
+            judge.findings().note("name", entry(), detail);
+        }
         match self.lookups.remove(&position.0) {
             None => judge.findings().note("name", entry(), "cannot be looked up"),
             Some(by_hash) => {
@@ -236,8 +244,8 @@ impl Current {
         }
         if kind == FileKind::Regular {
             self.mapping.finish(&item, judge.findings());
-        } else if self.mapping.extents > 0 {
-            self.note(judge, "extent", "has extents and is no regular file");
+        } else {
+            self.finish_without_data(&item, judge);
         }
         match (kind, self.symlink) {
             (FileKind::Symlink, Some(len)) if len == item.size.get() => {}
@@ -257,6 +265,26 @@ impl Current {
         );
         if plain && item.special.get() != 0 {
             self.note(judge, "inode", "has a device number or entry position and no use for it");
+        }
+    }
+
+    /// What only a regular file has, this must not have.
+    fn finish_without_data(&self, item: &InodeItem, judge: &Judge<'_>) {
+        if self.mapping.extents > 0 {
+            self.note(judge, "extent", "has extents and is no regular file");
+        }
+        let (online, offline) = (item.online_blocks, item.offline_blocks);
+        if online.get() > 0 || offline.get() > 0 {
+            let detail =
+                format!("says {online} online, {offline} offline blocks and is no regular file");
+            self.note(judge, "inode", detail);
+        }
+        if item.data_seq.get() > 0 {
+            let detail = format!("has data_seq {} and is no regular file", item.data_seq);
+            self.note(judge, "inode", detail);
+        }
+        if item.flags & INODE_TRUNCATING != 0 {
+            self.note(judge, "inode", "is being truncated and is no regular file");
         }
     }
 

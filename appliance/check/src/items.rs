@@ -19,6 +19,7 @@ use cairn_format::item::{
 use cairn_format::key::{ParsedKey, Purpose};
 use cairn_format::tablet_root::Totals;
 use cairn_format::{Damage, InodeNo, Key, Seq, TabletId};
+use std::collections::BTreeSet;
 
 /// What an inode says about itself that an index must agree with.
 struct Indexed {
@@ -39,6 +40,8 @@ pub(crate) struct Pass<'a> {
     counts: &'a mut Counts,
     current: Option<Current>,
     indexed: Vec<Indexed>,
+    /// What the deletion index had so far.
+    deleted: BTreeSet<InodeNo>,
     /// Counted here.
     totals: Totals,
     /// As the tablet says.
@@ -69,6 +72,7 @@ impl<'a> Pass<'a> {
             counts,
             current: None,
             indexed: Vec::new(),
+            deleted: BTreeSet::new(),
             totals: Totals::ZERO,
             says: state.totals,
             ceiling,
@@ -173,13 +177,11 @@ impl<'a> Pass<'a> {
                 self.take_index(1, key, seq, ino, from_log);
                 nothing(value)
             }
-            ParsedKey::Deletion(_, ino) => {
+            ParsedKey::Deletion(seq, ino) => {
                 self.totals.deletions += 1;
-                DeletionHead::parse(value)?;
-                if self.find(ino).is_some() {
-                    self.note("index", Object::Item(self.id, key), "the inode exists");
-                }
-                Ok(())
+                self.take_deletion(key, seq, ino);
+                let (head, _, _) = DeletionHead::parse(value)?;
+                FileKind::parse(head.kind).map(drop)
             }
             ParsedKey::Orphan(ino) => {
                 self.totals.orphans += 1;
@@ -204,9 +206,15 @@ impl<'a> Pass<'a> {
                 self.totals.done += 1;
                 nothing(value)
             }
-            ParsedKey::Srch { .. } => nothing(value),
+            ParsedKey::Srch { inode, .. } => {
+                self.require_tagged(key, inode);
+                nothing(value)
+            }
             ParsedKey::Totl(_) => TotlItem::parse(value).map(drop),
-            ParsedKey::Indx { .. } => IndxItem::parse(value).map(drop),
+            ParsedKey::Indx { inode, .. } => {
+                self.require_tagged(key, inode);
+                IndxItem::parse(value).map(drop)
+            }
             ParsedKey::Quota { .. } => QuotaRuleItem::parse(value).map(drop),
             ParsedKey::Project(_) => ProjectItem::parse(value).map(drop),
             ParsedKey::Consumer { .. } => ConsumerHead::parse(value).map(drop),
@@ -238,6 +246,37 @@ impl<'a> Pass<'a> {
             self.note("index", object, format!("the inode says {says}"));
         } else {
             self.note("index", object, "the inode is no regular file");
+        }
+    }
+
+    /// What is gone was here once, and went once.
+    fn take_deletion(&mut self, key: Key, seq: Seq, ino: InodeNo) {
+        let object = || Object::Item(self.id, key);
+        if ino.tablet() != self.id {
+            self.note("item", object(), "belongs to another tablet");
+            return;
+        }
+        if seq > self.ceiling {
+            self.note("index", object(), "is above every ceiling");
+        }
+        if ino.counter() >= self.says.inode_high_water.get() {
+            let detail =
+                format!("is at or above the high-water mark {}", self.says.inode_high_water);
+            self.note("index", object(), detail);
+        }
+        if self.deleted.contains(&ino) {
+            self.note("index", object(), "was deleted before: an inode number is used once");
+        }
+        if self.indexed.binary_search_by_key(&ino, |indexed| indexed.ino).is_ok() {
+            self.note("index", object(), "the inode exists");
+        }
+        self.deleted.insert(ino);
+    }
+
+    /// A tag belongs to an inode.
+    fn require_tagged(&mut self, key: Key, ino: InodeNo) {
+        if self.find(ino).is_none() {
+            self.note("index", Object::Item(self.id, key), "the inode does not exist");
         }
     }
 
@@ -285,6 +324,10 @@ impl<'a> Pass<'a> {
             if found > says {
                 let detail = format!("its trees have {name} {found}, its root says {says}");
                 self.note("totals", Object::Tablet(self.id), detail);
+            }
+            if Seq(says) > self.ceiling {
+                let detail = format!("its newest {name} {says} is above every ceiling");
+                self.note("root", Object::Tablet(self.id), detail);
             }
         }
     }

@@ -15,7 +15,31 @@ pub(crate) struct Merged<'a, K> {
     memtable: Peekable<btree_map::Range<'a, Key, crate::replay::Change>>,
     /// Youngest first; the fs tree last.
     trees: Vec<Walk<'a, K>>,
+    /// What lies before it in the oldest log tree is in the fs tree already.
+    folded_to: Option<Key>,
     thorough: bool,
+}
+
+/// What the two trees of a fold have at one key; a deletion mark is a `None` inside.
+#[derive(Default)]
+struct Folding {
+    oldest: Option<Option<Box<[u8]>>>,
+    fs: Option<Box<[u8]>>,
+}
+
+impl Folding {
+    fn take<K: Disk>(&mut self, tree: &Walk<'_, K>, value: &[u8], delete: bool) {
+        let value = || (!delete).then(|| value.into());
+        match tree.name() {
+            TreeName::Log(0) => self.oldest = Some(value()),
+            TreeName::Fs => self.fs = value(),
+            TreeName::Log(_) => {}
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.oldest.as_ref().is_none_or(|oldest| *oldest == self.fs)
+    }
 }
 
 /// One item, and where it came from.
@@ -36,7 +60,15 @@ impl<'a, K: Disk> Merged<'a, K> {
             }
             trees.push(Walk::begin(ground, TreeName::Fs, root.fs, FilterRef::NONE).await);
         }
-        Merged::over(ground, &state.memtable, Key::MIN, trees, true)
+        let mut merged = Merged::over(ground, &state.memtable, Key::MIN, trees, true);
+        if let Some(root) = &state.root {
+            merged.folded_to = root.fold_cursor();
+            if merged.folded_to.is_some() && root.log_trees().is_empty() {
+                let object = Object::Tablet(state.id);
+                ground.findings.note("tree", object, "has a fold under way and no log tree");
+            }
+        }
+        merged
     }
 
     /// Items from `key` on; nothing is verified twice or reported.
@@ -62,7 +94,8 @@ impl<'a, K: Disk> Merged<'a, K> {
         trees: Vec<Walk<'a, K>>,
         thorough: bool,
     ) -> Merged<'a, K> {
-        Merged { ground, memtable: memtable.range(from..).peekable(), trees, thorough }
+        let memtable = memtable.range(from..).peekable();
+        Merged { ground, memtable, trees, folded_to: None, thorough }
     }
 
     pub fn is_whole(&self) -> bool {
@@ -78,12 +111,17 @@ impl<'a, K: Disk> Merged<'a, K> {
             let change = self.memtable.next_if(|(of, _)| **of == key).map(|(_, change)| change);
             let mut found: Option<Option<Box<[u8]>>> = change.map(|change| change.value.clone());
             let mut below: Option<bool> = None;
+            let is_folded = self.folded_to.is_some_and(|cursor| key < cursor);
+            let mut folding = Folding::default();
             for tree in &mut self.trees {
                 let Some((at, value, delete)) = tree.peek() else { continue };
                 if at != key {
                     continue;
                 }
                 below = below.or(Some(!delete));
+                if is_folded {
+                    folding.take(tree, value, delete);
+                }
                 if found.is_none() {
                     found = Some((!delete).then(|| value.into()));
                 }
@@ -93,6 +131,11 @@ impl<'a, K: Disk> Merged<'a, K> {
                 let object = Object::Item(self.ground.tablet, key);
                 let detail = "the log says that it is new, but a tree holds it already";
                 self.ground.findings.note("log", object, detail);
+            }
+            if !folding.is_done() && self.is_whole() {
+                let object = Object::Item(self.ground.tablet, key);
+                let detail = "was folded, and the fs tree has it otherwise";
+                self.ground.findings.note("tree", object, detail);
             }
             if let Some(Some(value)) = found {
                 return Some(Item { key, value, from_log: change.is_some() });

@@ -54,11 +54,15 @@ impl Unfinished {
         state: &mut TabletState,
         epoch: u64,
     ) {
+        let id = state.id;
+        for (_, op) in self.done.iter().filter(|(of, op)| *of == id && op.epoch.0 > epoch) {
+            let object = Object::Operation(*op);
+            ground.findings.note("pending", object, "was done in an epoch that has not begun");
+        }
         for (op, changes) in &self.pending {
             if self.done.contains(&(state.id, *op)) {
                 continue;
             }
-            let id = state.id;
             let mut here = changes.iter().filter(|change| change.tablet() == id).peekable();
             if here.peek().is_some() && op.epoch.0 > epoch {
                 let object = Object::Operation(*op);

@@ -159,6 +159,7 @@ fn choose_root(
         }
     }
     records.iter().for_each(consider);
+    check_copies(id, pair, records, findings);
     if newest.is_none() {
         findings.note("root", Object::Tablet(id), "has no root");
     }
@@ -171,6 +172,19 @@ fn choose_root(
     }
     let totals = newest.as_ref().map_or(Totals::ZERO, |body| body.totals);
     TabletState { id, root: newest, totals, memtable: Memtable::new() }
+}
+
+/// A root block is a copy of the record of its generation.
+fn check_copies(id: TabletId, pair: &[Slot], records: &[RootBody], findings: &Findings) {
+    for (slot, found) in (0..).zip(pair) {
+        let Slot::Root(body) = found else { continue };
+        let record = records.iter().find(|record| record.generation == body.generation);
+        if record.is_some_and(|record| *record != **body) {
+            let object = Object::Root(id, slot_block(id, slot));
+            let detail = format!("differs from its record of generation {}", body.generation);
+            findings.note("root", object, detail);
+        }
+    }
 }
 
 /// A root block that was on its device when the log was trimmed must be there still.

@@ -162,6 +162,8 @@ fn check_copies<'c>(
             findings.note("superblock", object(), "lies in the other generation's slot");
         } else if found.generation == chosen.generation && !same_pool(found, chosen) {
             findings.note("superblock", object(), "differs from its copy on another device");
+        } else if !same_for_ever(found, chosen) {
+            findings.note("superblock", object(), "differs from the newest in what never changes");
         } else if found.generation.get() > generation + 1 {
             // Device 0 is written last: power may have failed before.
             findings.note("superblock", object(), "is newer than what device 0 has");
@@ -171,6 +173,19 @@ fn check_copies<'c>(
         let detail = format!("has no superblock of generation {generation} or one before");
         findings.note("superblock", Object::Device(device.0), detail);
     }
+}
+
+/// Keys and layout are as format made them. Devices grow, and their table says so.
+fn same_for_ever(a: &Superblock, b: &Superblock) -> bool {
+    let mut devices = a.device_table().iter().zip(b.device_table());
+    a.created == b.created
+        && a.tablets == b.tablets
+        && a.name_key == b.name_key
+        && a.handle_key == b.handle_key
+        && a.device_count == b.device_count
+        && devices.all(|(a, b)| {
+            (a.uuid, a.role, a.zone_blocks) == (b.uuid, b.role, b.zone_blocks)
+        })
 }
 
 /// Is this what an update leaves that power interrupted?

@@ -116,6 +116,10 @@ impl<'a, K: Disk> Walk<'a, K> {
         self.is_whole
     }
 
+    pub fn name(&self) -> TreeName {
+        self.name
+    }
+
     /// The current item: key, value, and whether it is a deletion mark.
     pub fn peek(&self) -> Option<(Key, &[u8], bool)> {
         let leaf = self.stack.last()?;

@@ -136,7 +136,7 @@ pub const ALL: &[Mutation] = &[
         name: "misdirected-write-of-a-node",
         breaks: "a leaf was written over another",
         pool: Mixed,
-        finding: ["node", "written for"],
+        finding: ["node", "it claims to be"],
         apply: |p| {
             let [leaf, other] = leaves(p)?;
             let bytes = p.copy.bytes(Run::new(leaf, NODE_BLOCKS));

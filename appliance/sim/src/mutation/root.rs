@@ -222,7 +222,7 @@ pub const ALL: &[Mutation] = &[
         name: "root-of-another-tablet",
         breaks: "a root landed in another tablet's place",
         pool: Mixed,
-        finding: ["root", "written for"],
+        finding: ["root", "it claims to be"],
         apply: |p| {
             let tablet = relied_on(p)?;
             let at = root_block(tablet.id, tablet.root.generation());

