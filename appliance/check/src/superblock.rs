@@ -183,9 +183,7 @@ fn same_for_ever(a: &Superblock, b: &Superblock) -> bool {
         && a.name_key == b.name_key
         && a.handle_key == b.handle_key
         && a.device_count == b.device_count
-        && devices.all(|(a, b)| {
-            (a.uuid, a.role, a.zone_blocks) == (b.uuid, b.role, b.zone_blocks)
-        })
+        && devices.all(|(a, b)| (a.uuid, a.role, a.zone_blocks) == (b.uuid, b.role, b.zone_blocks))
 }
 
 /// Is this what an update leaves that power interrupted?

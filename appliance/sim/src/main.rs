@@ -22,7 +22,9 @@ const STORY_LINES: usize = 400;
 /// Runs the appliance in a simulated world, from seeds.
 #[derive(Parser)]
 #[command(name = "sim")]
-#[command(after_help = "Examples:\n  sim --seeds 100\n  sim --mutations\n  sim --mutations dangling-entry")]
+#[command(
+    after_help = "Examples:\n  sim --seeds 100\n  sim --mutations\n  sim --mutations dangling-entry"
+)]
 #[command(group = clap::ArgGroup::new("what").required(true))]
 struct Args {
     /// Run seeds 0 to N-1 and every kept seed

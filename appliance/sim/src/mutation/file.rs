@@ -194,8 +194,7 @@ pub const ALL: &[Mutation] = &[
         pool: Mixed,
         finding: ["checksum", "a checksum without mapped data"],
         apply: |p| {
-            let (ino, first, head) =
-                patch(p, "/a/many", 1, |head| head.flags |= EXTENT_UNWRITTEN)?;
+            let (ino, first, head) = patch(p, "/a/many", 1, |head| head.flags |= EXTENT_UNWRITTEN)?;
             p.patch_inode(ino, |item| item.online_blocks -= head.blocks())?;
             Ok(words(ino, first)("/a/many"))
         },

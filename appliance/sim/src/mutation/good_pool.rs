@@ -1,12 +1,10 @@
 //! Sound pools to break: made by the engine, with something of everything in them, and left as a power
 //! cut leaves them.
 //!
-//! Three are needed. One device for all, on two shards, so much in it that trees have levels and log trees
-//! wait to be folded. Metadata and data apart, on one shard, most of it still in the log. And one that
-//! was cut in the middle of an operation over tablets and of the removal of a file, so that there is
-//! something to be finished: where such a cut falls is looked for, command by command.
+//! Two are needed. One device for all, on two shards, so much in it that trees have levels and log trees
+//! wait to be folded. And metadata and data apart, on one shard, most of it still in the log. What only a
+//! cut in the middle of something leaves (orphans, operations to be finished) is put in by the mutations.
 
-use crate::media::{Cut, CutEffect};
 use crate::mutation::layout::Layout;
 use crate::mutation::pool_copy::PoolCopy;
 use crate::scenario::DEVICE_BLOCKS;
@@ -20,12 +18,9 @@ use cairn_engine::op::{
 };
 use cairn_engine::{Cred, Name, Shard};
 use cairn_format::InodeNo;
-use cairn_format::key::ParsedKey;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-/// Commands after the last quiet moment at which the power may go, in search of unfinished business.
-const CUTS_MAX: u64 = 120;
 /// Files that are made only so that there are many items.
 const CROWD: u64 = 900;
 
@@ -35,12 +30,6 @@ pub enum Which {
     Mixed,
     /// A device for metadata and one for data.
     Split,
-    /// Cut with an operation over tablets, and a removal, under way.
-    Interrupted,
-}
-
-impl Which {
-    pub const ALL: [Which; 3] = [Which::Mixed, Which::Split, Which::Interrupted];
 }
 
 pub struct GoodPool {
@@ -56,7 +45,6 @@ pub fn make(which: Which) -> Result<GoodPool, String> {
     match which {
         Which::Mixed => make_quiet(which, config(4, 1, 64 << 10), 2, CROWD),
         Which::Split => make_quiet(which, config(3, 2, 512 << 10), 1, 40),
-        Which::Interrupted => make_interrupted(),
     }
 }
 
@@ -104,36 +92,6 @@ fn finish(mut world: World, names: Names) -> Result<GoodPool, String> {
     let copy = PoolCopy::of(&world.media.borrow());
     let layout = Layout::of(&copy).ok_or("the pool cannot be read")?;
     Ok(GoodPool { copy, layout, names })
-}
-
-fn make_interrupted() -> Result<GoodPool, String> {
-    for after in 1..CUTS_MAX {
-        let mut world = begin(9, config(3, 1, 256 << 10), 2)?;
-        let names = run(&mut world, |mut maker| async move {
-            maker.two_directories().await?;
-            Ok(maker.names)
-        })?;
-        idle(&mut world)?;
-        let command = world.media.borrow().commands() + after;
-        world.media.borrow_mut().set_cut(Some(Cut { command, effect: CutEffect::After }));
-        let maker = Maker { shard: world.shards()[0].clone(), names: names.clone() };
-        let other = Maker { shard: world.shards()[1].clone(), names: names.clone() };
-        world.machine().spawn(0, async move { _ = maker.remove_large().await });
-        world.machine().spawn(1, async move { _ = other.move_over_tablets().await });
-        // The power goes before that, or nothing is under way any more.
-        let _ = world.machine().idle(Nanos::from_secs(2));
-        let pool = finish(world, names)?;
-        let has = |wanted: fn(&ParsedKey) -> bool| {
-            let keys = pool.layout.tablets.iter().flat_map(|tablet| tablet.items.keys());
-            keys.filter_map(|key| key.parse()).any(|key| wanted(&key))
-        };
-        let is_pending = has(|key| matches!(key, ParsedKey::Pending(_)));
-        let is_orphan = has(|key| matches!(key, ParsedKey::Orphan(_)));
-        if is_pending && is_orphan {
-            return Ok(pool);
-        }
-    }
-    Err(format!("no cut among {CUTS_MAX} leaves an operation and a removal under way"))
 }
 
 /// Runs a script on the first shard.
@@ -195,7 +153,8 @@ impl Maker {
 
     async fn write(&self, ino: InodeNo, offset: u64, len: usize) -> Result<(), FsError> {
         let mut data = self.shard.arena().alloc((offset % 4096) as usize + len);
-        let payload = (0..data.len()).map(|n| (n as u64 * 31 + offset / 4096 + ino.raw()) as u8 | 1);
+        let payload =
+            (0..data.len()).map(|n| (n as u64 * 31 + offset / 4096 + ino.raw()) as u8 | 1);
         data.iter_mut().zip(payload).for_each(|(byte, value)| *byte = value);
         let (cred, stability) = (Cred::root(), Stability::FileSync);
         self.shard.call(Write { cred, ino, offset, data, len, stability }).await.map(drop)
@@ -287,25 +246,5 @@ impl Maker {
         let file = self.create(self.dir_of("/a/x"), "late").await?;
         self.write(file, 0, 70_000).await?;
         self.rename("/a/late", "/c/later").await
-    }
-
-    async fn two_directories(&mut self) -> Result<(), FsError> {
-        for dir in ["/a", "/b", "/c"] {
-            self.directory(dir).await?;
-        }
-        let large = self.file("/a/large").await?;
-        for part in 0..20 {
-            self.write(large, part << 20, 500_000).await?;
-        }
-        self.file("/b/x").await?;
-        self.link(self.names["/b/x"], "/c/x").await
-    }
-
-    async fn remove_large(&self) -> Result<(), FsError> {
-        self.unlink(self.names["/a"], "large").await
-    }
-
-    async fn move_over_tablets(&self) -> Result<(), FsError> {
-        self.rename("/c/x", "/a/x").await
     }
 }

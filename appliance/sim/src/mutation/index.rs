@@ -227,7 +227,8 @@ pub const ALL: &[Mutation] = &[
         finding: ["item", "file kind"],
         apply: |p| {
             let (tablet, ino, seq, mut value) = deletion(p)?;
-            let (head, _) = DeletionHead::mut_from_prefix(&mut value).map_err(|_| "a short note")?;
+            let (head, _) =
+                DeletionHead::mut_from_prefix(&mut value).map_err(|_| "a short note")?;
             head.kind = 9;
             p.put(tablet, Key::deletion(seq, ino), &value);
             Ok(words(ino))
@@ -268,4 +269,3 @@ pub const ALL: &[Mutation] = &[
         },
     },
 ];
-

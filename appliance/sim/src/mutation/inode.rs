@@ -151,7 +151,9 @@ pub const ALL: &[Mutation] = &[
         breaks: "an inode is another kind of file than its name says",
         pool: Mixed,
         finding: ["name", "says Fifo"],
-        apply: |p| patch(p, "/d/pipe", |item| item.kind = FileKind::Socket as u8).map(|_| "pipe".into()),
+        apply: |p| {
+            patch(p, "/d/pipe", |item| item.kind = FileKind::Socket as u8).map(|_| "pipe".into())
+        },
     },
     Mutation {
         name: "kind-unknown",

@@ -132,7 +132,8 @@ fn read_log(copy: &PoolCopy, area: LogArea, log_tag: u64) -> Option<LogLayout> {
         }
     }
     let mut position = seen.values().map(|header| header.tail.get()).max()?;
-    let mut log = LogLayout { area, batches: Vec::new(), roots: Vec::new(), trims: BTreeMap::new() };
+    let mut log =
+        LogLayout { area, batches: Vec::new(), roots: Vec::new(), trims: BTreeMap::new() };
     while let Some(header) = seen.get(&position) {
         log.batches.push(*header);
         position += u64::from(header.blocks.get());
@@ -161,7 +162,10 @@ fn each_record(
     for header in &log.batches {
         let bytes = batch_bytes(copy, log, header);
         let batch = Batch::parse(&bytes, log_tag).expect("it was parsed before");
-        batch.records().map_while(Result::ok).for_each(|record| each(header.position.get(), record));
+        batch
+            .records()
+            .map_while(Result::ok)
+            .for_each(|record| each(header.position.get(), record));
     }
 }
 
@@ -208,8 +212,7 @@ fn read_tablet(
         if is_named && log.area.epoch == root.replay.epoch {
             tablet.log = index;
         }
-        let (totals, memtable, place) =
-            (&mut tablet.totals, &mut tablet.memtable, &mut tablet.log);
+        let (totals, memtable, place) = (&mut tablet.totals, &mut tablet.memtable, &mut tablet.log);
         each_section(copy, log, superblock.log_tag(), id, |position, section, _| {
             *totals = section.0;
             *place = index;

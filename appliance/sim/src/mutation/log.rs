@@ -15,7 +15,9 @@ use zerocopy::FromBytes;
 fn middle<'a>(p: &Patient<'a>) -> Result<(&'a LogLayout, &'a BatchHeader), Lacks> {
     let log = p.layout().logs.iter().find(|log| log.batches.len() > 10);
     let log = log.ok_or("no log has ten batches")?;
-    Ok((log, &log.batches[log.batches.len() / 2]))
+    let mut behind = log.batches[log.batches.len() / 2..].iter();
+    let batch = behind.find(|header| header.records.get() > 0);
+    Ok((log, batch.ok_or("the log ends in empty batches")?))
 }
 
 /// Seals the middle batch again with another header.

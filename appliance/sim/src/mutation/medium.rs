@@ -150,7 +150,7 @@ pub const ALL: &[Mutation] = &[
         pool: Split,
         finding: ["data", "does not match its checksum"],
         apply: |p| {
-            let (at, words) = data(p, "/b/hard", 3)?;
+            let (at, words) = data(p, "/a/many", 3)?;
             p.copy.put(at, &[0; BLOCK_BYTES]);
             Ok(words)
         },

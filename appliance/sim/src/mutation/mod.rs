@@ -111,7 +111,9 @@ impl Mutation {
         });
         match (hit, report.findings.first()) {
             (Some(finding), _) => Ok(finding.to_string()),
-            (None, None) => Err(format!("the pool is clean to it; wanted {kind}: {object}: {detail}")),
+            (None, None) => {
+                Err(format!("the pool is clean to it; wanted {kind}: {object}: {detail}"))
+            }
             (None, Some(other)) => {
                 let others = report.findings_total;
                 Err(format!("{others} others, {other}; wanted {kind}: {object}: {detail}"))

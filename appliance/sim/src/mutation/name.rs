@@ -1,11 +1,10 @@
 //! Names: directory entries by hash and by position, back references, and what has no name.
 
 use super::Mutation;
-use super::Which::{Interrupted, Mixed};
+use super::Which::Mixed;
 use super::inode::words;
 use super::patient::{Lacks, Patient};
 use cairn_format::item::{FileKind, LookupItem, OrphanHead, ReaddirHead};
-use cairn_format::key::ParsedKey;
 use cairn_format::{EntryPosition, InodeNo, Key};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -42,7 +41,7 @@ fn patch_readdir(
 
 /// An entry at a position, by hash and by position, and its back reference; sizes and links are the
 /// caller's.
-fn put_entry(
+pub fn put_entry(
     p: &mut Patient<'_>,
     dir: InodeNo,
     (name, position): (&str, u64),
@@ -69,7 +68,7 @@ fn take_entry(p: &mut Patient<'_>, dir: InodeNo, name: &str) -> Result<InodeNo, 
 }
 
 /// The directory learns of an entry that is added.
-fn grow(p: &mut Patient<'_>, dir: InodeNo, name: &str, links: u32) -> Result<u64, Lacks> {
+pub fn grow(p: &mut Patient<'_>, dir: InodeNo, name: &str, links: u32) -> Result<u64, Lacks> {
     let position = p.inode(dir)?.special.get();
     p.patch_inode(dir, |item| {
         item.size += name.len() as u64;
@@ -338,22 +337,6 @@ pub const ALL: &[Mutation] = &[
             p.put_of(ghost, Key::orphan(ghost), head.as_bytes());
             p.totals(ghost.tablet()).orphans += 1;
             Ok(format!("ino:{ghost}"))
-        },
-    },
-    Mutation {
-        name: "orphan-entry-missing",
-        breaks: "a removal under way is forgotten",
-        pool: Interrupted,
-        finding: ["orphan", "has no link and is no orphan"],
-        apply: |p| {
-            let found = p.find(|key, _| match key {
-                ParsedKey::Orphan(ino) => Some(ino),
-                _ => None,
-            });
-            let (tablet, ino) = found.ok_or("there is no orphan")?;
-            p.delete(tablet, Key::orphan(ino))?;
-            p.totals(tablet).orphans -= 1;
-            Ok(format!("ino:{ino}"))
         },
     },
 ];

@@ -139,7 +139,8 @@ impl<'a> Patient<'a> {
     pub fn find<T>(&self, wanted: impl Fn(ParsedKey, &[u8]) -> Option<T>) -> Option<(TabletId, T)> {
         let tablets = self.layout().tablets.iter();
         let items = tablets.flat_map(|t| t.items.iter().map(|(key, value)| (t.id, key, value)));
-        let mut hits = items.filter_map(|(id, key, value)| Some((id, wanted(key.parse()?, value)?)));
+        let mut hits =
+            items.filter_map(|(id, key, value)| Some((id, wanted(key.parse()?, value)?)));
         hits.next()
     }
 
@@ -201,10 +202,7 @@ impl<'a> Patient<'a> {
     // Trees.
 
     /// The first tablet that has what is wanted.
-    pub fn tablet_where(
-        &self,
-        wanted: impl Fn(&TabletLayout) -> bool,
-    ) -> Option<&'a TabletLayout> {
+    pub fn tablet_where(&self, wanted: impl Fn(&TabletLayout) -> bool) -> Option<&'a TabletLayout> {
         self.pool.layout.tablets.iter().find(|tablet| wanted(tablet))
     }
 
@@ -274,8 +272,7 @@ impl<'a> Patient<'a> {
     ) -> Result<(), Lacks> {
         let mut bytes = self.node_bytes(found);
         change(&mut bytes);
-        let reference =
-            NodeRef::new(found.block(), found.at().generation.get(), xxh3(&bytes));
+        let reference = NodeRef::new(found.block(), found.at().generation.get(), xxh3(&bytes));
         self.replace(found, reference, &bytes)
     }
 

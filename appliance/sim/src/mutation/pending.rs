@@ -1,30 +1,11 @@
 //! Operations over tablets that the power cut short: what there is to finish, and what was finished.
 
 use super::Mutation;
-use super::Which::{Interrupted, Mixed};
-use super::name::nobody;
+use super::Which::Mixed;
+use super::name::{grow, nobody, put_entry};
 use super::patient::{Lacks, Patient};
-use cairn_format::item::{PartChange, Site};
-use cairn_format::key::ParsedKey;
+use cairn_format::item::{FileKind, PartChange, Site};
 use cairn_format::{EntryPosition, Epoch, InodeNo, Key, NodeId, OpId, ShardId, TabletId};
-
-/// An operation to finish: its coordinator's tablet, and what the others have to change.
-fn pending(p: &Patient<'_>) -> Result<(TabletId, OpId, Vec<PartChange>), Lacks> {
-    let found = p.find(|key, value| match key {
-        ParsedKey::Pending(op) => Some((op, PartChange::parse_all(value).ok()?)),
-        _ => None,
-    });
-    let (tablet, (op, changes)) = found.ok_or("no operation is to be finished")?;
-    Ok((tablet, op, changes))
-}
-
-/// A participant that has not done its part.
-fn participant(p: &Patient<'_>) -> Result<(OpId, TabletId), Lacks> {
-    let (_, op, changes) = pending(p)?;
-    let is_open = |tablet: &TabletId| p.get(*tablet, &Key::done(op)).is_none();
-    let tablet = changes.iter().map(PartChange::tablet).find(is_open);
-    Ok((op, tablet.ok_or("every part is done")?))
-}
 
 fn words(op: OpId) -> String {
     format!("operation {}.{}.{}.{}", op.node, op.shard, op.epoch, op.counter)
@@ -42,29 +23,38 @@ fn put_pending(p: &mut Patient<'_>, tablet: TabletId, op: OpId, changes: &[PartC
     p.totals(tablet).pending += 1;
 }
 
+/// A link whose name is there, in one tablet, and whose inode, in another, does not know of it yet: so it
+/// looks between the two halves of the operation.
+fn half_a_link(p: &mut Patient<'_>) -> Result<(InodeNo, PartChange), Lacks> {
+    let (dir, child) = (p.ino("/d")?, p.ino("/b/hard")?);
+    let position = grow(p, dir, "half", 0)?;
+    put_entry(p, dir, ("half", position), (child, FileKind::Regular));
+    let site = Site { dir, position: EntryPosition(position) };
+    p.delete(child.tablet(), Key::back_reference(child, dir, site.position))?;
+    Ok((child, PartChange::AddLink { child, site, time: 0 }))
+}
+
 pub const ALL: &[Mutation] = &[
     Mutation {
         name: "pending-operation-forgotten",
-        breaks: "an operation is in some of its tablets, and nobody will finish it",
-        pool: Interrupted,
-        finding: ["link", ""],
-        apply: |p| {
-            let (tablet, op, _) = pending(p)?;
-            p.delete(tablet, Key::pending(op))?;
-            p.totals(tablet).pending -= 1;
-            Ok("ino:".into())
-        },
+        breaks: "half of a link was made, and nobody will finish it",
+        pool: Mixed,
+        finding: ["link", "has no back reference to it"],
+        apply: |p| half_a_link(p).map(|_| "entry \"half\"".into()),
     },
     Mutation {
         name: "part-said-to-be-done",
         breaks: "a tablet says it did its part of an operation, and did not",
-        pool: Interrupted,
-        finding: ["link", ""],
+        pool: Mixed,
+        finding: ["link", "has no back reference to it"],
         apply: |p| {
-            let (op, tablet) = participant(p)?;
-            p.put(tablet, Key::done(op), &[]);
-            p.totals(tablet).done += 1;
-            Ok("ino:".into())
+            let (child, change) = half_a_link(p)?;
+            let op = OpId { epoch: Epoch(1), ..future(p) };
+            let home = p.ino("/d")?.tablet();
+            put_pending(p, home, op, &[change]);
+            p.put_of(child, Key::done(op), &[]);
+            p.totals(child.tablet()).done += 1;
+            Ok("entry \"half\"".into())
         },
     },
     Mutation {

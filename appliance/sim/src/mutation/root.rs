@@ -3,11 +3,11 @@
 
 use super::Mutation;
 use super::Which::Mixed;
-use super::layout::TabletLayout;
+use super::layout::{LogLayout, TabletLayout};
 use super::patient::{Lacks, Patient};
 use cairn_base::BLOCK_BYTES;
 use cairn_format::superblock::root_block;
-use cairn_format::tablet_root::{RootBody, TabletRootBlock, Totals, TreeRef};
+use cairn_format::tablet_root::{Replay, RootBody, TabletRootBlock, Totals, TreeRef};
 use cairn_format::{RootGeneration, TabletId};
 
 /// In most mutations it does not matter which.
@@ -40,6 +40,17 @@ fn relied_on<'a>(p: &Patient<'a>) -> Result<&'a TabletLayout, Lacks> {
         in_trim && !in_log && generation.0 > 2
     };
     p.tablet_where(is_relied_on).ok_or("no trim relies on a root block alone")
+}
+
+/// Replay from the log's end on.
+fn replay_of(log: &LogLayout) -> Replay {
+    Replay {
+        epoch: log.area.epoch,
+        position: log.end().into(),
+        node: log.area.node,
+        shard: log.area.shard,
+        reserved: [0; 4],
+    }
 }
 
 pub const ALL: &[Mutation] = &[
@@ -119,7 +130,10 @@ pub const ALL: &[Mutation] = &[
         breaks: "a root says its trees have a seq that was never given out",
         pool: Mixed,
         finding: ["root", "above every ceiling"],
-        apply: |p| patch_root(p, |root| root.newest_meta_seq = (u64::MAX >> 1).into()),
+        apply: |p| {
+            p.root(SOME).newest_meta_seq = (u64::MAX >> 1).into();
+            Ok(format!("tablet {SOME}"))
+        },
     },
     Mutation {
         name: "fs-tree-forgotten",
@@ -158,14 +172,26 @@ pub const ALL: &[Mutation] = &[
         breaks: "a root is replayed from behind the log's end",
         pool: Mixed,
         finding: ["root", "the log ends at"],
-        apply: |p| patch_root(p, |root| root.replay.position += 100_000),
+        apply: |p| {
+            let log = p.layout().logs.first().ok_or("there is no log")?;
+            patch_root(p, |root| {
+                root.replay = replay_of(log);
+                root.replay.position += 100_000;
+            })
+        },
     },
     Mutation {
         name: "replay-from-no-log",
         breaks: "a root is replayed from a log that there is not",
         pool: Mixed,
         finding: ["root", "a log that does not exist"],
-        apply: |p| patch_root(p, |root| root.replay.shard = 9.into()),
+        apply: |p| {
+            let log = p.layout().logs.first().ok_or("there is no log")?;
+            patch_root(p, |root| {
+                root.replay = replay_of(log);
+                root.replay.shard = 9.into();
+            })
+        },
     },
     Mutation {
         name: "replay-skips-records",
@@ -175,8 +201,8 @@ pub const ALL: &[Mutation] = &[
         apply: |p| {
             let some = |t: &TabletLayout| t.memtable.len() > 20;
             let tablet = p.tablet_where(some).ok_or("no tablet has records in the log")?;
-            let end = p.layout().logs[tablet.log].end();
-            p.root(tablet.id).replay.position = end.into();
+            let log = &p.layout().logs[tablet.log];
+            p.root(tablet.id).replay = replay_of(log);
             Ok(format!("tablet {}", tablet.id))
         },
     },
@@ -227,7 +253,8 @@ pub const ALL: &[Mutation] = &[
             let tablet = relied_on(p)?;
             let at = root_block(tablet.id, tablet.root.generation());
             let other = p.tablet_where(|t| t.id != tablet.id).ok_or("there is one tablet")?;
-            let block = p.copy.block(root_block(other.id, RootGeneration(0)));
+            let mut block = vec![0; BLOCK_BYTES];
+            TabletRootBlock::seal(&other.root, &p.superblock().fsid, &mut block);
             p.copy.put(at, &block);
             Ok(format!("tablet {} root", tablet.id))
         },

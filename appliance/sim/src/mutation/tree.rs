@@ -3,7 +3,7 @@
 
 use super::Mutation;
 use super::Which::Mixed;
-use super::layout::{NodeItem, TabletLayout, TreeName};
+use super::layout::{NodeItem, TabletLayout, TreeName, node_bytes};
 use super::patient::{Found, Lacks, Patient};
 use cairn_base::hash::xxh3;
 use cairn_base::{BlockNo, Run};
@@ -67,9 +67,8 @@ fn inode_in_leaf(p: &Patient<'_>) -> Result<(Found, Key), Lacks> {
         };
         for key in tablet.items.keys().filter(is_plain) {
             let in_log_tree = (0..tablet.root.log_trees().len()).any(|index| {
-                p.node(tablet.id, TreeName::Log(index), 0, key).is_ok_and(|found| {
-                    Node::trusted(&p.node_bytes(&found)).search(key).is_ok()
-                })
+                p.node(tablet.id, TreeName::Log(index), 0, key)
+                    .is_ok_and(|found| Node::trusted(&p.node_bytes(&found)).search(key).is_ok())
             });
             let found = p.node(tablet.id, TreeName::Fs, 0, key)?;
             if !in_log_tree && Node::trusted(&p.node_bytes(&found)).search(key).is_ok() {
@@ -91,8 +90,7 @@ fn exchange_last_two(bytes: &mut [u8]) {
         let at = HEADER + 2 * index;
         usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
     };
-    let (low, mid, high) =
-        (slot(bytes, count - 1), slot(bytes, count - 2), slot(bytes, count - 3));
+    let (low, mid, high) = (slot(bytes, count - 1), slot(bytes, count - 2), slot(bytes, count - 3));
     let (last, before) = (bytes[low..mid].to_vec(), bytes[mid..high].to_vec());
     bytes[low..high].copy_from_slice(&[before.as_slice(), last.as_slice()].concat());
     let moved = (low + before.len()) as u16;
@@ -183,7 +181,8 @@ pub const ALL: &[Mutation] = &[
             let tablet = p.tree_of_level(TreeName::Fs, 1)?;
             let parent = p.node(tablet.id, TreeName::Fs, 1, &Key::MIN)?;
             let child = Node::trusted(&p.node_bytes(&parent)).child(1);
-            p.rebuild(&parent, |items| items[1].key = items[1].key.successor())?;
+            let first = Node::trusted(&node_bytes(&p.copy, &child)).key(0);
+            p.rebuild(&parent, |items| items[1].key = first.successor())?;
             Ok(format!("block {}", child.block_no()))
         },
     },
@@ -278,12 +277,13 @@ pub const ALL: &[Mutation] = &[
         name: "child-twice",
         breaks: "two places of a parent refer to one child",
         pool: Mixed,
-        finding: ["space", "is owned twice"],
+        finding: ["node", "out of order"],
         apply: |p| {
             let tablet = p.tree_of_level(TreeName::Fs, 1)?;
             let parent = p.node(tablet.id, TreeName::Fs, 1, &Key::MIN)?;
+            let child = Node::trusted(&p.node_bytes(&parent)).child(0);
             p.rebuild(&parent, |items| items[1].value = items[0].value.clone())?;
-            Ok(format!("a node of tablet {}", tablet.id))
+            Ok(format!("block {}", child.block_no()))
         },
     },
     Mutation {
@@ -414,4 +414,3 @@ pub const ALL: &[Mutation] = &[
         },
     },
 ];
-
