@@ -194,12 +194,15 @@ pub const ALL: &[Mutation] = &[
         },
     },
     Mutation {
-        name: "trim-of-a-root-that-never-was",
-        breaks: "the log was trimmed behind a root that is not there",
+        name: "stale-root",
+        breaks: "an older root stands where the log was trimmed behind a newer one",
         pool: Mixed,
         finding: ["root", "was lost"],
         apply: |p| {
-            let roots = [(TabletId(2), RootGeneration(1 << 20))];
+            let roots = [(
+                TabletId(2),
+                RootGeneration(p.layout().tablet(TabletId(2)).root.generation().0 + 1),
+            )];
             append(p, |out| _ = write_trim(out, roots.into_iter()), |_| {})?;
             Ok("tablet 2 root".into())
         },

@@ -7,7 +7,7 @@ use super::patient::{Lacks, Patient};
 use cairn_base::{BLOCK_BYTES, BlockNo, DeviceId, Run};
 use cairn_format::Key;
 use cairn_format::node::{NODE_BLOCKS, Node};
-use cairn_format::superblock::{Superblock, root_block};
+use cairn_format::superblock::Superblock;
 
 /// The blocks of a leaf of an fs tree, and of the one behind it.
 fn leaves(p: &Patient<'_>) -> Result<[BlockNo; 2], Lacks> {
@@ -81,24 +81,6 @@ pub const ALL: &[Mutation] = &[
         },
     },
     Mutation {
-        name: "rot-in-a-root-block",
-        breaks: "a bit of a tablet's root flipped",
-        pool: Mixed,
-        finding: ["root", "checksum"],
-        apply: |p| {
-            let layout = p.layout();
-            let only_here = |tablet: &TabletLayout| {
-                let parity = tablet.root.generation.get() & 1;
-                let mut roots = layout.logs.iter().flat_map(|log| &log.roots);
-                !roots.any(|(id, generation)| *id == tablet.id && generation.0 & 1 == parity)
-            };
-            let tablet = p.tablet_where(only_here).ok_or("every root is in a log as well")?;
-            let at = root_block(tablet.id, tablet.root.generation());
-            p.copy.flip(at, 200, 1);
-            Ok(block(at))
-        },
-    },
-    Mutation {
         name: "rot-in-a-superblock",
         breaks: "a bit of the newest superblock flipped",
         pool: Mixed,
@@ -150,7 +132,7 @@ pub const ALL: &[Mutation] = &[
         pool: Split,
         finding: ["data", "does not match its checksum"],
         apply: |p| {
-            let (at, words) = data(p, "/a/many", 3)?;
+            let (at, words) = data(p, "/b/big", 3)?;
             p.copy.put(at, &[0; BLOCK_BYTES]);
             Ok(words)
         },
@@ -161,7 +143,7 @@ pub const ALL: &[Mutation] = &[
         pool: Mixed,
         finding: ["data", "does not match its checksum"],
         apply: |p| {
-            let ((from, _), (at, words)) = (data(p, "/b/hard", 2)?, data(p, "/b/big", 5)?);
+            let ((from, _), (at, words)) = (data(p, "/a/many", 2)?, data(p, "/b/big", 5)?);
             let bytes = p.copy.block(from);
             p.copy.put(at, &bytes);
             Ok(words)

@@ -30,18 +30,6 @@ fn write_block(p: &mut Patient<'_>, body: &RootBody, slot: RootGeneration) {
     p.copy.put(root_block(body.tablet(), slot), &block);
 }
 
-/// A tablet whose newest root is only in its root block, and that a trim relies on.
-fn relied_on<'a>(p: &Patient<'a>) -> Result<&'a TabletLayout, Lacks> {
-    let layout = p.layout();
-    let is_relied_on = |tablet: &TabletLayout| {
-        let generation = tablet.root.generation();
-        let in_log = layout.logs.iter().any(|log| log.roots.contains(&(tablet.id, generation)));
-        let in_trim = layout.logs.iter().any(|log| log.trims.get(&tablet.id) == Some(&generation));
-        in_trim && !in_log && generation.0 > 2
-    };
-    p.tablet_where(is_relied_on).ok_or("no trim relies on a root block alone")
-}
-
 /// Replay from the log's end on.
 fn replay_of(log: &LogLayout) -> Replay {
     Replay {
@@ -204,59 +192,6 @@ pub const ALL: &[Mutation] = &[
             let log = &p.layout().logs[tablet.log];
             p.root(tablet.id).replay = replay_of(log);
             Ok(format!("tablet {}", tablet.id))
-        },
-    },
-    Mutation {
-        name: "stale-root",
-        breaks: "an older root stands in the place of the one that a trim relied on",
-        pool: Mixed,
-        finding: ["root", "was lost"],
-        apply: |p| {
-            let tablet = relied_on(p)?;
-            let generation = tablet.root.generation();
-            let mut body = tablet.root;
-            body.generation = (generation.0 - 2).into();
-            write_block(p, &body, generation);
-            Ok(format!("tablet {} root", tablet.id))
-        },
-    },
-    Mutation {
-        name: "root-lost",
-        breaks: "the write of a root never arrived",
-        pool: Mixed,
-        finding: ["root", "was lost"],
-        apply: |p| {
-            let tablet = relied_on(p)?;
-            let at = root_block(tablet.id, tablet.root.generation());
-            p.copy.put(at, &[0; BLOCK_BYTES]);
-            Ok(format!("tablet {} root", tablet.id))
-        },
-    },
-    Mutation {
-        name: "root-in-the-other-slot",
-        breaks: "a root lies where the generation before it belongs",
-        pool: Mixed,
-        finding: ["root", ""],
-        apply: |p| {
-            let tablet = relied_on(p)?;
-            let other = RootGeneration(tablet.root.generation().0 + 1);
-            write_block(p, &tablet.root, other);
-            Ok(format!("tablet {} root", tablet.id))
-        },
-    },
-    Mutation {
-        name: "root-of-another-tablet",
-        breaks: "a root landed in another tablet's place",
-        pool: Mixed,
-        finding: ["root", "it claims to be"],
-        apply: |p| {
-            let tablet = relied_on(p)?;
-            let at = root_block(tablet.id, tablet.root.generation());
-            let other = p.tablet_where(|t| t.id != tablet.id).ok_or("there is one tablet")?;
-            let mut block = vec![0; BLOCK_BYTES];
-            TabletRootBlock::seal(&other.root, &p.superblock().fsid, &mut block);
-            p.copy.put(at, &block);
-            Ok(format!("tablet {} root", tablet.id))
         },
     },
     Mutation {

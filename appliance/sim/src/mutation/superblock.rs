@@ -111,23 +111,6 @@ pub const ALL: &[Mutation] = &[
         },
     },
     Mutation {
-        name: "log-area-forgotten",
-        breaks: "the superblock does not list a write log that is in use",
-        pool: Mixed,
-        finding: ["space", "belongs to nobody"],
-        apply: |p| {
-            let log = p.layout().logs.first().ok_or("there is no log")?.area;
-            for at in [newest(p, 0), older(p, 0)] {
-                p.patch_superblock(at, |superblock| {
-                    for area in superblock.logs.iter_mut().filter(|area| area.start == log.start) {
-                        *area = cairn_format::superblock::LogArea::EMPTY;
-                    }
-                });
-            }
-            Ok(format!("blocks {:?}", log.run()))
-        },
-    },
-    Mutation {
         name: "device-shrunk",
         breaks: "the superblock lists more blocks than the device has",
         pool: Split,
