@@ -78,6 +78,14 @@ impl Run {
         Run { start, blocks }
     }
 
+    /// The run, if it has blocks and its end is an address of its device: for numbers from outside.
+    pub const fn parse(start: BlockNo, blocks: u64) -> Option<Run> {
+        match start.index().checked_add(blocks) {
+            Some(end) if blocks > 0 && end <= INDEX_MASK => Some(Run { start, blocks }),
+            _ => None,
+        }
+    }
+
     /// The first block behind the run.
     pub const fn end(self) -> BlockNo {
         self.start.after(self.blocks)
@@ -131,4 +139,19 @@ impl std::ops::Add for Nanos {
 /// Blocks that hold `bytes`, the last one perhaps in part.
 pub const fn blocks_for(bytes: u64) -> u64 {
     bytes.div_ceil(BLOCK_BYTES as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_from_outside_has_blocks_and_an_end_on_its_device() {
+        let last = BlockNo::new(DeviceId(3), INDEX_MASK - 4);
+        assert_eq!(Run::parse(last, 4), Some(Run::new(last, 4)));
+        assert_eq!(Run::parse(last, 4).map(|run| run.end().device()), Some(DeviceId(3)));
+        for blocks in [0, 5, u64::MAX] {
+            assert_eq!(Run::parse(last, blocks), None, "{blocks}");
+        }
+    }
 }

@@ -81,7 +81,7 @@ impl Mapping {
         let object = || Object::FileBlock { inode: self.inode, file_block: first };
         self.extents += 1;
         let blocks = head.blocks();
-        let Some(end) = first.checked_add(blocks).filter(|end| *end <= 1 << 52) else {
+        let Ok(end) = head.end_block(first) else {
             findings.note("extent", object(), "ends behind the largest file");
             return;
         };

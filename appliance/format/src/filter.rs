@@ -15,7 +15,7 @@ use crate::damage::Damage;
 use crate::ids::InodeNo;
 use crate::version::FILTER_MAGIC;
 use cairn_base::hash::xxh3;
-use cairn_base::{BLOCK_BYTES, BlockNo};
+use cairn_base::{BLOCK_BYTES, BlockNo, Run};
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -56,9 +56,10 @@ impl FilterRef {
         self.blocks.get() as usize * BLOCK_BYTES
     }
 
-    /// A reference is none, or it names blocks.
+    /// A reference is none, or it names blocks of a device.
     pub(crate) fn check(&self) -> Result<(), Damage> {
-        if self.blocks.get() == 0 && !self.is_none() {
+        let run = Run::parse(self.block_no(), u64::from(self.blocks.get()));
+        if run.is_none() && !self.is_none() {
             return Err(Damage::Value("filter reference"));
         }
         Ok(())

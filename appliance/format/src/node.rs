@@ -32,7 +32,7 @@ use crate::item::VALUE_BYTES_MAX;
 use crate::key::{KEY_BYTES_MAX, Key};
 use crate::version::NODE_MAGIC;
 use cairn_base::hash::xxh3;
-use cairn_base::{BLOCK_BYTES, BlockNo};
+use cairn_base::{BLOCK_BYTES, BlockNo, Run};
 use std::cmp::Ordering;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -84,6 +84,14 @@ impl NodeRef {
     /// Names no node: block 0 of device 0 never holds one.
     pub fn is_none(&self) -> bool {
         self.block.get() == 0 && self.hash.get() == 0
+    }
+
+    /// A node that a reference names is on a device as a whole.
+    pub(crate) fn check(&self) -> Result<(), Damage> {
+        match Run::parse(self.block_no(), NODE_BLOCKS) {
+            Some(_) => Ok(()),
+            None => Err(Damage::Bounds("node reference")),
+        }
     }
 }
 

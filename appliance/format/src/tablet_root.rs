@@ -17,7 +17,7 @@ use crate::node::{LEVEL_MAX, NodeRef};
 use crate::seal;
 use crate::superblock::root_block;
 use crate::version::{FORMAT_VERSION, ROOT_MAGIC};
-use cairn_base::{BLOCK_BYTES, BlockNo};
+use cairn_base::{BLOCK_BYTES, BlockNo, Run};
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -66,7 +66,7 @@ impl TreeRef {
         if self.items.get() == 0 || self.nodes.get() <= u64::from(self.level) {
             return Err(Damage::Value("tree counts"));
         }
-        Ok(())
+        self.root.check()
     }
 }
 
@@ -102,6 +102,10 @@ impl LogTreeEntry {
     fn check(&self) -> Result<(), Damage> {
         if self.tree.is_empty() {
             return Err(Damage::Value("log tree"));
+        }
+        let spare = self.spare_blocks.get();
+        if spare > 0 && Run::parse(self.spare_start(), spare).is_none() {
+            return Err(Damage::Bounds("log tree spare"));
         }
         self.tree.check()?;
         self.filter.check()

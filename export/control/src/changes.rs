@@ -31,10 +31,7 @@ pub(crate) fn refuse_beyond(request: &ChangesRequest, stable: Seq) -> Result<(),
 /// Sends what lies behind `since`, up to and with all of `stable`.
 pub(crate) async fn stream(shard: Caller, since: ChangesRequest, stable: Seq, pages: Pages) {
     let to = Position { seq: stable, ino: u64::MAX };
-    let mut next = match since.since {
-        None => Some(Position::MIN),
-        Some(at) => Position { seq: Seq(at.seq), ino: at.ino }.next(),
-    };
+    let mut next = first(&since);
     while let Some(from) = next.filter(|from| *from <= to) {
         let Ok(room) = pages.reserve().await else { return };
         let request = ControlRequest::Changes { from, to, count_max: CHANGES_MAX };
@@ -46,6 +43,14 @@ pub(crate) async fn stream(shard: Caller, since: ChangesRequest, stable: Seq, pa
         let Some(last) = changes.last() else { return };
         next = Position { seq: last.seq, ino: last.ino.raw() }.next();
         room.send(Ok(ChangesReply { changes: changes.into_iter().map(record).collect() }));
+    }
+}
+
+/// Where a stream begins: behind `since`, if there is anything.
+pub(crate) fn first(since: &ChangesRequest) -> Option<Position> {
+    match since.since {
+        None => Some(Position::MIN),
+        Some(at) => Position { seq: Seq(at.seq), ino: at.ino }.next(),
     }
 }
 

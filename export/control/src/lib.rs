@@ -8,6 +8,8 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+#[doc(hidden)]
+pub mod foreign;
 pub mod request;
 
 mod answer;

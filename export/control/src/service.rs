@@ -348,7 +348,7 @@ fn shard_status(status: &ShardStatus, useful_work_permille: u32) -> proto::Shard
     }
 }
 
-fn parse_target(target: Option<stat_request::Target>) -> Result<Target, Status> {
+pub(crate) fn parse_target(target: Option<stat_request::Target>) -> Result<Target, Status> {
     match target {
         Some(stat_request::Target::Ino(raw)) => parse_ino(raw).map(Target::Ino),
         Some(stat_request::Target::Path(path)) => parse_path(&path).map(Target::Path),
@@ -356,7 +356,7 @@ fn parse_target(target: Option<stat_request::Target>) -> Result<Target, Status> 
     }
 }
 
-fn parse_ino(raw: u64) -> Result<InodeNo, Status> {
+pub(crate) fn parse_ino(raw: u64) -> Result<InodeNo, Status> {
     InodeNo::from_raw(raw).ok_or_else(|| status::invalid("inode 0 does not exist"))
 }
 
@@ -382,7 +382,7 @@ fn parse_path(path: &[u8]) -> Result<Vec<Name>, Status> {
         .collect()
 }
 
-fn parse_walk(request: proto::WalkInodesRequest) -> Result<WalkPage, Status> {
+pub(crate) fn parse_walk(request: proto::WalkInodesRequest) -> Result<WalkPage, Status> {
     let index = match request.index() {
         proto::ChangeIndex::MetaSeq => ChangeIndex::MetaSeq,
         proto::ChangeIndex::DataSeq => ChangeIndex::DataSeq,

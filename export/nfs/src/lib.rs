@@ -14,7 +14,7 @@ mod call_identity;
 mod context;
 mod counts;
 pub mod export;
-mod handle;
+pub mod handle;
 mod limits;
 mod mount;
 pub mod mount_wire;

@@ -204,7 +204,8 @@ impl Config {
         ]
     }
 
-    pub(crate) fn from_toml(text: &str) -> Result<Config, Failure> {
+    /// What the text of a file says.
+    pub fn from_toml(text: &str) -> Result<Config, Failure> {
         let lines = &Lines::of(text.as_bytes());
         let file: File =
             toml::from_str(text).map_err(|error| invalid(mistake::told(text, lines, &error)))?;

@@ -135,6 +135,7 @@ pub fn mapped(key: &Key, value: &[u8]) -> Result<MappedExtent, cairn_format::Dam
         return Err(cairn_format::Damage::Value("extent key"));
     };
     let (head, tail) = ExtentHead::parse(value)?;
+    head.end_block(file_block)?;
     if file_block % EXTENT_BLOCKS_MAX + head.blocks() > EXTENT_BLOCKS_MAX {
         return Err(cairn_format::Damage::Bounds("extent length"));
     }

@@ -129,10 +129,11 @@ fn first_run(view: &View<'_>, pool: &Pool, blocks: u64) -> Result<Option<Run>, S
     view.scan(SPACE_TABLET, prefix, prefix.prefix_end(), |key, value| {
         if let (Some(ParsedKey::FreeRun(_, start)), Ok(item)) =
             (key.parse(), FreeRunItem::parse(value))
-            && pool.usable(Run::new(start, item.blocks.get())).blocks >= blocks
+            && let Ok(run) = item.run(start)
+            && pool.usable(run).blocks >= blocks
             && pool.serves(start.device(), Purpose::Node)
         {
-            found = Some(Run::new(start, item.blocks.get()));
+            found = Some(run);
             return ControlFlow::Break(());
         }
         ControlFlow::Continue(())

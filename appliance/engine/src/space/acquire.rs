@@ -144,8 +144,8 @@ impl<D: Doors> Shard<D> {
                         next = Some(start);
                         return ControlFlow::Break(());
                     }
-                    match FreeRunItem::parse(value) {
-                        Ok(item) => runs.push(Run::new(start, item.blocks.get())),
+                    match FreeRunItem::parse(value).and_then(|item| item.run(start)) {
+                        Ok(run) => runs.push(run),
                         Err(bad) => damage = Some(bad),
                     }
                     ControlFlow::Continue(())

@@ -5,6 +5,7 @@
 //! block, and has no device run and no checksum item (the node's hash covers it).
 
 use crate::damage::Damage;
+use cairn_base::{BlockNo, Run};
 use std::mem::size_of;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -17,6 +18,9 @@ pub const EXTENT_OFFLINE: u8 = 2;
 pub const EXTENT_INLINE: u8 = 4;
 /// Reserved: the run has other owners.
 pub const EXTENT_SHARED: u8 = 8;
+
+/// No file has more: its bytes would not fit 64 bits.
+pub const FILE_BLOCKS_MAX: u64 = u64::MAX / 4096;
 
 #[derive(
     FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy, Debug, PartialEq, Eq,
@@ -55,7 +59,21 @@ impl ExtentHead {
         if head.flags & (EXTENT_INLINE | EXTENT_OFFLINE) == 0 && head.start.get() == 0 {
             return Err(Damage::Value("extent start"));
         }
+        if head.start.get() != 0
+            && Run::parse(BlockNo::from_raw(head.start.get()), head.blocks()).is_none()
+        {
+            return Err(Damage::Bounds("extent run"));
+        }
         Ok((*head, tail))
+    }
+
+    /// The file block behind the extent's last, for one that begins at `file_block`. Its bytes can be
+    /// counted in 64 bits.
+    pub fn end_block(&self, file_block: u64) -> Result<u64, Damage> {
+        match file_block.checked_add(self.blocks()) {
+            Some(end) if end <= FILE_BLOCKS_MAX => Ok(end),
+            _ => Err(Damage::Bounds("extent end")),
+        }
     }
 
     /// Blocks the extent covers.

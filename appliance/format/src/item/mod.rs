@@ -17,7 +17,7 @@ pub use change::{DELETION_XATTRS_CUT, DeletionHead};
 pub use dirent::{LookupItem, ReaddirHead};
 pub use extent::{
     CHECKSUMS_PER_ITEM, Checksums, EXTENT_INLINE, EXTENT_OFFLINE, EXTENT_SHARED, EXTENT_UNWRITTEN,
-    ExtentHead,
+    ExtentHead, FILE_BLOCKS_MAX,
 };
 pub use inode::{FileKind, INODE_RETENTION, INODE_SPREAD, INODE_TRUNCATING, InodeItem};
 pub use orphan::OrphanHead;

@@ -8,7 +8,7 @@
 
 use super::FileKind;
 use crate::damage::Damage;
-use crate::ids::{EntryPosition, InodeNo, TabletId};
+use crate::ids::{EntryPosition, InodeNo, TABLETS_MAX, TabletId};
 use crate::key::Purpose;
 use cairn_base::{BlockNo, Run};
 
@@ -179,6 +179,11 @@ impl Fields<'_> {
         InodeNo::from_raw(self.u64()?)
     }
 
+    fn tablet(&mut self) -> Option<TabletId> {
+        let raw = self.take().map(u16::from_le_bytes)?;
+        (usize::from(raw) < TABLETS_MAX).then_some(TabletId(raw))
+    }
+
     fn site(&mut self) -> Option<Site> {
         Some(Site { dir: self.inode()?, position: EntryPosition(self.u64()?) })
     }
@@ -241,9 +246,9 @@ impl Fields<'_> {
                 times: [self.time()?, self.time()?, self.time()?],
             },
             8 => PartChange::AddRun {
-                tablet: TabletId(self.take().map(u16::from_le_bytes)?),
+                tablet: self.tablet()?,
                 purpose: Purpose::parse(self.u8()?)?,
-                run: Run::new(BlockNo::from_raw(self.u64()?), self.u64()?),
+                run: Run::parse(BlockNo::from_raw(self.u64()?), self.u64()?)?,
             },
             _ => return None,
         })
@@ -284,5 +289,23 @@ mod tests {
         changes.iter().for_each(|change| change.encode(&mut bytes));
         assert_eq!(PartChange::parse_all(&bytes).as_ref(), Ok(&changes));
         assert!(PartChange::parse_all(&bytes[..bytes.len() - 1]).is_err());
+    }
+
+    #[test]
+    fn a_tablet_or_a_run_that_cannot_be_is_refused() {
+        let add_run = |tablet: u16, start: u64, blocks: u64| {
+            let mut bytes = vec![8];
+            bytes.extend_from_slice(&tablet.to_le_bytes());
+            bytes.push(Purpose::Data as u8);
+            put(&mut bytes, start);
+            put(&mut bytes, blocks);
+            PartChange::parse_all(&bytes).map(|changes| changes.len())
+        };
+        let refused = Err(Damage::Value("pending change"));
+        assert_eq!(add_run(4095, 77, 8), Ok(1));
+        assert_eq!(add_run(4096, 77, 8), refused, "there are 4,096 tablets");
+        assert_eq!(add_run(9, 77, 0), refused, "no blocks");
+        assert_eq!(add_run(9, u64::MAX - 4, 8), refused, "behind its device's last address");
+        assert_eq!(add_run(9, 77, u64::MAX), refused);
     }
 }

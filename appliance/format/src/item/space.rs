@@ -1,6 +1,7 @@
 //! Free runs of the tablet's zones. The key is the first block.
 
 use crate::damage::Damage;
+use cairn_base::{BlockNo, Run};
 use std::mem::size_of;
 use zerocopy::little_endian::U64;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -22,5 +23,10 @@ impl FreeRunItem {
             return Err(Damage::Value("free run"));
         }
         Ok(*item)
+    }
+
+    /// The run of an item that stands under `start`.
+    pub fn run(&self, start: BlockNo) -> Result<Run, Damage> {
+        Run::parse(start, self.blocks.get()).ok_or(Damage::Bounds("free run"))
     }
 }

@@ -1,13 +1,14 @@
 //! What must hold inside a node for `Node`'s methods to need no checks of their own.
 
 use super::{
-    CHILD_BYTES, Entry, HEADER_BYTES, LEVEL_MAX, NODE_BYTES, NodeHeader, SLOT_BYTES, read_entry,
+    Entry, HEADER_BYTES, LEVEL_MAX, NODE_BYTES, NodeHeader, NodeRef, SLOT_BYTES, read_entry,
 };
 use crate::damage::Damage;
 use crate::ids::TABLETS_MAX;
 use crate::item::VALUE_BYTES_MAX;
 use crate::key::KEY_BYTES_MAX;
 use std::cmp::Ordering;
+use zerocopy::FromBytes;
 
 pub fn header(header: &NodeHeader) -> Result<(), Damage> {
     if header.flags != 0 || header.reserved.get() != 0 || header.reserved_tail.get() != 0 {
@@ -69,8 +70,9 @@ fn value(entry: &Entry<'_>, level: u8) -> Result<(), Damage> {
     if entry.delete && (level > 0 || !entry.value.is_empty()) {
         return Err(Damage::Value("node deletion mark"));
     }
-    if level > 0 && entry.value.len() != CHILD_BYTES {
-        return Err(Damage::Bounds("node child"));
+    if level > 0 {
+        let child = NodeRef::ref_from_bytes(entry.value);
+        child.map_err(|_| Damage::Bounds("node child"))?.check()?;
     }
     Ok(())
 }

@@ -1,0 +1,162 @@
+//! Messages on the control socket: what the service makes of a request between the decoder of messages
+//! and the shards. Paths, inode numbers, positions, sizes.
+//!
+//! The first byte of an input is the method, by its place in `Method::ALL`.
+
+use super::{Target, Verdict, mode_of};
+use crate::specimen::Specimen;
+use cairn_base::{BLOCK_BYTES, DeviceId};
+use cairn_control::foreign::{Method, Pool, Refused, asked};
+use cairn_control::proto::{
+    ChangeIndex, ChangesRequest, GetReferringEntriesRequest, IndexPosition, InoPathRequest,
+    ResizeDevicesRequest, StatRequest, WalkInodesRequest, stat_request,
+};
+use cairn_control::request::{ControlRequest, Position, Target as Asked};
+use cairn_engine::DeviceSpace;
+use cairn_format::Seq;
+use prost::Message;
+use std::fmt::Debug;
+
+pub const TARGET: Target = Target {
+    name: "control",
+    run,
+    modes: Method::ALL.len() as u8 + 1,
+    bytes_max: 8 << 10,
+    // A path may be all one-letter names, each in a box of its own.
+    heap_max: 512 << 10,
+    specimens,
+};
+
+fn pool() -> Pool {
+    let device = DeviceSpace {
+        holds_nodes: true,
+        holds_data: false,
+        blocks: 1000,
+        blocks_free: 500,
+        blocks_more: 100,
+        can_lengthen: false,
+    };
+    let data = DeviceSpace { holds_nodes: false, holds_data: true, can_lengthen: true, ..device };
+    Pool { devices: vec![device, data], stable: Seq(1 << 50) }
+}
+
+fn specimens() -> Vec<Specimen> {
+    let of = |name: &str, method: Method, message: Vec<u8>| {
+        let number = Method::ALL.iter().position(|each| *each == method).expect("listed");
+        Specimen::new(name, &[&[number as u8], &message])
+    };
+    let stat = |target| StatRequest { target: Some(target) }.encode_to_vec();
+    let path = |path: &[u8]| stat(stat_request::Target::Path(path.to_vec()));
+    let at = |seq, ino| Some(IndexPosition { seq, ino });
+    let walk = |first, last| {
+        let index = ChangeIndex::MetaSeq.into();
+        WalkInodesRequest { index, first, last }.encode_to_vec()
+    };
+    let resize =
+        |meta_bytes, data_bytes| ResizeDevicesRequest { meta_bytes, data_bytes }.encode_to_vec();
+    let block = BLOCK_BYTES as u64;
+    vec![
+        of("stat-root", Method::Stat, path(b"/")),
+        of("stat-path", Method::Stat, path(b"//a/./bc//def/")),
+        of("stat-dots", Method::Stat, path(b"/a/../b")),
+        of("stat-relative", Method::Stat, path(b"a/b")),
+        of("stat-ino", Method::Stat, stat(stat_request::Target::Ino(4096))),
+        of("walk-all", Method::WalkInodes, walk(None, None)),
+        of("walk-part", Method::WalkInodes, walk(at(5, 1), at(1 << 40, u64::MAX))),
+        of("walk-backwards", Method::WalkInodes, walk(at(9, 1), at(8, 1))),
+        of("changes", Method::Changes, ChangesRequest { since: at(1 << 49, 7) }.encode_to_vec()),
+        of(
+            "changes-last",
+            Method::Changes,
+            ChangesRequest { since: at(1 << 50, u64::MAX) }.encode_to_vec(),
+        ),
+        of("changes-all", Method::Changes, Vec::new()),
+        of("ino-path", Method::InoPath, InoPathRequest { ino: 77, all: true }.encode_to_vec()),
+        of(
+            "referring",
+            Method::GetReferringEntries,
+            GetReferringEntriesRequest { ino: 77 }.encode_to_vec(),
+        ),
+        of("resize-all", Method::ResizeDevices, resize(None, None)),
+        of("resize-meta", Method::ResizeDevices, resize(Some(1050 * block), None)),
+        of("resize-data", Method::ResizeDevices, resize(None, Some(5000 * block + 1))),
+    ]
+}
+
+pub fn run(input: &[u8]) -> Verdict {
+    let (number, message) = mode_of(input);
+    let Some(method) = Method::ALL.get(usize::from(number)).copied() else {
+        return Verdict::Refused("method".into());
+    };
+    match method {
+        Method::Stat => comes_back::<StatRequest>(message),
+        Method::WalkInodes => comes_back::<WalkInodesRequest>(message),
+        Method::Changes => comes_back::<ChangesRequest>(message),
+        Method::InoPath => comes_back::<InoPathRequest>(message),
+        Method::GetReferringEntries => comes_back::<GetReferringEntriesRequest>(message),
+        Method::ResizeDevices => comes_back::<ResizeDevicesRequest>(message),
+    }
+    match asked(method, message, &pool()) {
+        Ok(None) => Verdict::Refused("nothing to ask".into()),
+        Ok(Some(request)) => {
+            sound(method, &request, message);
+            Verdict::Accepted
+        }
+        Err(Refused::Undecodable) => Verdict::Refused("undecodable".into()),
+        Err(Refused::Because(text)) => Verdict::Refused(kind_of(&text)),
+    }
+}
+
+/// Numbers of the request are in the text; what is left without them is the kind.
+fn kind_of(text: &str) -> std::borrow::Cow<'static, str> {
+    assert!(!text.is_empty(), "a refusal has a reason");
+    text.split(' ')
+        .filter(|word| !word.contains(|c: char| c.is_ascii_digit()))
+        .take(6)
+        .collect::<Vec<_>>()
+        .join(" ")
+        .into()
+}
+
+fn comes_back<M: Message + Default + PartialEq + Debug>(message: &[u8]) {
+    if let Ok(read) = M::decode(message) {
+        let again = M::decode(&read.encode_to_vec()[..]);
+        assert_eq!(again.as_ref(), Ok(&read), "a request is written as it was read");
+    }
+}
+
+fn sound(method: Method, request: &ControlRequest, message: &[u8]) {
+    match request {
+        ControlRequest::Stat(Asked::Path(names)) => {
+            let bytes: usize = names.iter().map(|name| 1 + name.as_bytes().len()).sum();
+            assert!(bytes <= message.len(), "the names of a path are parts of it");
+        }
+        ControlRequest::Stat(Asked::Ino(_)) | ControlRequest::Referring { .. } => {}
+        ControlRequest::Walk(page) => {
+            assert!(page.first <= page.last && (1..=1024).contains(&page.count_max));
+            in_order(page.first);
+        }
+        ControlRequest::Changes { from, to, .. } => {
+            assert!(from <= to && to.seq <= pool().stable);
+            in_order(*from);
+        }
+        ControlRequest::Resize(wanted) => {
+            for grow in wanted {
+                let device = pool().devices[usize::from(grow.device.0)];
+                assert!(grow.device <= DeviceId(1));
+                let blocks = grow.blocks.unwrap_or(device.blocks);
+                assert!(blocks >= device.blocks, "devices do not shrink");
+                assert!(blocks.checked_mul(BLOCK_BYTES as u64).is_some());
+            }
+        }
+        other => panic!("{method:?} asks for {other:?}"),
+    }
+}
+
+/// The next page begins behind what was listed, whatever that was.
+fn in_order(position: Position) {
+    match position.next() {
+        Some(next) => assert!(position < next),
+        None => assert_eq!(position, Position::MAX),
+    }
+}

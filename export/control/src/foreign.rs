@@ -1,0 +1,94 @@
+//! What a message on the socket asks for, without a daemon behind it: how the fuzz targets
+//! (`appliance/fuzz`) reach what `service.rs` does between the decoder of messages and the shards.
+//!
+//! Each arm is what the service's method of that name does first. What a method then asks of shards,
+//! and how often, is not here.
+
+use crate::proto;
+use crate::request::{ControlRequest, Position};
+use crate::service::{parse_ino, parse_target, parse_walk};
+use crate::{changes, devices};
+use cairn_engine::DeviceSpace;
+use cairn_format::Seq;
+use prost::Message;
+use tonic::Status;
+
+/// The methods whose requests hold more than a flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    Stat,
+    WalkInodes,
+    Changes,
+    InoPath,
+    GetReferringEntries,
+    ResizeDevices,
+}
+
+impl Method {
+    pub const ALL: [Method; 6] = [
+        Method::Stat,
+        Method::WalkInodes,
+        Method::Changes,
+        Method::InoPath,
+        Method::GetReferringEntries,
+        Method::ResizeDevices,
+    ];
+}
+
+/// What the service would have learnt from its shards.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    pub devices: Vec<DeviceSpace>,
+    pub stable: Seq,
+}
+
+/// Why a request goes no further: in the decoder's words, or in ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    Undecodable,
+    Because(String),
+}
+
+/// The first thing that a shard is asked, if it is asked at all.
+pub fn asked(
+    method: Method,
+    message: &[u8],
+    pool: &Pool,
+) -> Result<Option<ControlRequest>, Refused> {
+    let because = |status: Status| Refused::Because(status.message().to_owned());
+    match method {
+        Method::Stat => {
+            let target = decode::<proto::StatRequest>(message)?.target;
+            parse_target(target).map(ControlRequest::Stat).map(Some).map_err(because)
+        }
+        Method::WalkInodes => {
+            let page = parse_walk(decode(message)?).map_err(because)?;
+            Ok((page.first <= page.last).then_some(ControlRequest::Walk(page)))
+        }
+        Method::Changes => {
+            let request = decode(message)?;
+            changes::refuse_beyond(&request, pool.stable).map_err(because)?;
+            let to = Position { seq: pool.stable, ino: u64::MAX };
+            let from = changes::first(&request).filter(|from| *from <= to);
+            Ok(from.map(|from| ControlRequest::Changes { from, to, count_max: 1 }))
+        }
+        Method::InoPath => {
+            let ino = decode::<proto::InoPathRequest>(message)?.ino;
+            let ino = parse_ino(ino).map_err(because)?;
+            Ok(Some(ControlRequest::Referring { ino, after: None, count_max: 1 }))
+        }
+        Method::GetReferringEntries => {
+            let ino = decode::<proto::GetReferringEntriesRequest>(message)?.ino;
+            let ino = parse_ino(ino).map_err(because)?;
+            Ok(Some(ControlRequest::Referring { ino, after: None, count_max: 1 }))
+        }
+        Method::ResizeDevices => {
+            let wanted = devices::plan(&pool.devices, &decode(message)?).map_err(because)?;
+            Ok(Some(ControlRequest::Resize(wanted)))
+        }
+    }
+}
+
+fn decode<M: Message + Default>(message: &[u8]) -> Result<M, Refused> {
+    M::decode(message).map_err(|_| Refused::Undecodable)
+}
