@@ -6,7 +6,7 @@
 //! the exit code and not that line says whether all is well.
 
 use crate::totals::Totals;
-use crate::{format_doc, run, sim, test, tidy};
+use crate::{format_doc, fuzz, run, sim, test, tidy};
 use anyhow::Result;
 use clap::ValueEnum;
 use std::path::Path;
@@ -19,6 +19,7 @@ pub enum Step {
     Build,
     Test,
     Sim,
+    Fuzz,
     Docs,
     Tidy,
 }
@@ -95,6 +96,7 @@ fn check(root: &Path, step: Step) -> Result<Found> {
             totals += sim::totals(root, &["--mutations"])?;
             Found::counted(totals)
         }
+        Step::Fuzz => Found::counted(fuzz::totals(root, &["--iterations", "50000"])?),
         Step::Docs => Found::verdict(format_doc::is_current(root)?),
         Step::Tidy => Found::verdict(tidy::is_clean(root)?),
     })
@@ -118,6 +120,7 @@ fn name(step: Step) -> &'static str {
         Step::Build => "build",
         Step::Test => "test",
         Step::Sim => "sim",
+        Step::Fuzz => "fuzz",
         Step::Docs => "docs",
         Step::Tidy => "tidy",
     }

@@ -9,6 +9,7 @@
 mod bench;
 mod ci;
 mod format_doc;
+mod fuzz;
 mod guest;
 mod run;
 mod sim;
@@ -50,6 +51,12 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         sim_args: Vec<String>,
     },
+    /// Feed foreign bytes to the parsers that meet them; all arguments are the runner's own
+    #[command(disable_help_flag = true)]
+    Fuzz {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        fuzz_args: Vec<String>,
+    },
     /// Measure cairn beside another server
     Bench {
         #[command(subcommand)]
@@ -89,6 +96,7 @@ fn run_verb(verb: Verb) -> Result<ExitCode> {
         Verb::Ci { steps } => ci::run(&root, &steps),
         Verb::Tidy => tidy::run(&root),
         Verb::Sim { sim_args } => sim::run(&root, &sim_args),
+        Verb::Fuzz { fuzz_args } => fuzz::run(&root, &fuzz_args),
         Verb::Bench { subject: Subject::Nfs(options) } => bench::run_nfs(&root, &options),
         Verb::Bench { subject: Subject::Tail(options) } => bench::run_tail(&root, &options),
         Verb::Bench { subject: Subject::Instructions(options) } => {

@@ -26,6 +26,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cairn-sim", &["cairn-engine", "cairn-check", "cairn-nfs", "cairn-control"]),
     ("cairn-daemon", &["cairn-check", "cairn-nfs", "cairn-control", "cairn-nvme"]),
     ("cairn", &["cairn-daemon"]),
+    // Calls every parser that meets foreign bytes; nothing uses it.
+    ("cairn-fuzz", &["cairn-daemon"]),
     // Sees the product from outside only: its binary and its protocols.
     ("cairn-accept", &[]),
     // Measures servers over their protocol, with a client of its own (bench/src/nfs.rs uses no crate of

@@ -1,0 +1,3 @@
+//! `appliance/fuzz/src/target/rpc_record.rs` under libFuzzer.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|input: &[u8]| drop(cairn_fuzz::target::rpc_record::run(input)));
