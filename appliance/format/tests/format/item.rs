@@ -2,6 +2,7 @@
 
 use crate::sample::{inode, random_key};
 use cairn_base::prng::Prng;
+use cairn_base::{BlockNo, DeviceId};
 use cairn_format::item::*;
 use cairn_format::key::{KEY_BYTES_MAX, RANGE_META_SEQ};
 use cairn_format::{Damage, Key, Seq};
@@ -135,6 +136,28 @@ fn names_and_runs_are_within_their_bounds() {
     assert_eq!(ConsumerHead::parse(&[0; 16]).map(drop), bounds("consumer name"));
     assert_eq!(ConsumerHead::parse(&[0; 16 + 256]).map(drop), bounds("consumer name"));
     assert_eq!(FreeRunItem::parse(&[0; 8]), value("free run"));
+}
+
+#[test]
+fn runs_that_no_device_has_are_refused_before_anybody_asks_for_their_end() {
+    let last = BlockNo::new(DeviceId(1), (1 << 56) - 2);
+    let free = |blocks: u64| FreeRunItem { blocks: blocks.into() }.run(last);
+    assert_eq!(free(1).map(|run| run.end().index()), Ok((1 << 56) - 1));
+    assert_eq!(free(2), bounds("free run"));
+    assert_eq!(free(u64::MAX), bounds("free run"));
+
+    let extent = |length: u64| {
+        let start = last.raw().into();
+        let head = ExtentHead { start, length: length.into(), flags: 0, version: 0 };
+        ExtentHead::parse(head.as_bytes()).map(|(head, _)| head)
+    };
+    assert_eq!(extent(4096).map(|head| head.blocks()), Ok(1));
+    assert_eq!(extent(4097), bounds("extent run"));
+
+    let one = extent(4096).expect("one block");
+    assert_eq!(one.end_block(FILE_BLOCKS_MAX - 1), Ok(FILE_BLOCKS_MAX));
+    assert_eq!(one.end_block(FILE_BLOCKS_MAX), bounds("extent end"));
+    assert_eq!(one.end_block(u64::MAX), bounds("extent end"));
 }
 
 #[test]
