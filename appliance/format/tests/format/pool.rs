@@ -157,12 +157,12 @@ fn a_root_that_promises_the_impossible_is_refused() {
     assert_eq!(refused(|b| b.log_tree_count = 13), Some(Damage::Bounds("root log tree count")));
     assert_eq!(refused(|b| b.log_tree_count = 1), Some(Damage::Value("unused log tree")));
     assert_eq!(refused(|b| b.log_tree_count = 3), Some(Damage::Value("log tree")));
-    let end = u64::MAX - 1;
+    const END: u64 = u64::MAX - 1;
     let (spare, node) = (Damage::Bounds("log tree spare"), Damage::Bounds("node reference"));
-    assert_eq!(refused(|b| b.log_trees[0].spare_start = end.into()), Some(spare));
-    assert_eq!(refused(|b| b.fs.root.block = end.into()), Some(node));
+    assert_eq!(refused(|b| b.log_trees[0].spare_start = END.into()), Some(spare));
+    assert_eq!(refused(|b| b.fs.root.block = END.into()), Some(node));
     let filter = Damage::Value("filter reference");
-    assert_eq!(refused(|b| b.log_trees[0].filter.start = end.into()), Some(filter));
+    assert_eq!(refused(|b| b.log_trees[0].filter.start = END.into()), Some(filter));
     assert_eq!(refused(|b| b.fs = TreeRef::EMPTY), None);
     assert_eq!(refused(|b| b.fs.level = 16), Some(Damage::Value("tree level")));
     assert_eq!(refused(|b| b.fs.reserved[6] = 1), Some(Damage::Value("tree level")));
