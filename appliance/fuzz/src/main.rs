@@ -75,8 +75,6 @@ fn run(args: &Args) -> Result<bool> {
         let [target] = targets[..] else { bail!("--input needs one target") };
         return replay(target, &args.input);
     }
-    // The panic's message is in the outcome.
-    std::panic::set_hook(Box::new(|_| {}));
     let (mut passed, mut failed) = (0, 0);
     for target in targets {
         let outcome = one(target, args)?;
@@ -157,7 +155,8 @@ fn leave(folder: &Path, input: &[u8]) -> Result<()> {
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a time like 60s, 10m or 2h");
-    let (digits, unit) = text.split_at(text.len().saturating_sub(1));
+    let cut = text.len().saturating_sub(1);
+    let (digits, unit) = text.split_at_checked(cut).ok_or_else(wrong)?;
     let seconds = match unit {
         "s" => 1,
         "m" => 60,

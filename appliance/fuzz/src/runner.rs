@@ -17,9 +17,11 @@ use crate::specimen::Specimen;
 use crate::tally::most_during;
 use crate::target::{Target, Verdict};
 use cairn_base::prng::Prng;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
 
 /// What one run of one target saw.
 #[derive(Debug, Default)]
@@ -100,12 +102,35 @@ pub fn input_of(target: &Target, seeds: &[Vec<u8>], seed: u64, number: u64) -> V
     mutated(seeds, target.modes, target.bytes_max, &mut prng)
 }
 
+thread_local! {
+    /// A target is being run, whose panics are the run's to tell.
+    static TRYING: Cell<bool> = const { Cell::new(false) };
+    /// Where it panicked.
+    static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Panics of targets are kept for the outcome; those of others are told as before.
+fn keep_panics_of_targets() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let others = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| match (TRYING.get(), panic.location()) {
+            (true, Some(place)) => PLACE.set(place.to_string()),
+            (true, None) => PLACE.set(String::new()),
+            (false, _) => others(panic),
+        }));
+    });
+}
+
 /// The verdict on one input and what it held in memory, or what is wrong.
 pub fn tried(target: &Target, input: &[u8]) -> Result<(Verdict, usize), String> {
+    keep_panics_of_targets();
     let run = AssertUnwindSafe(|| (target.run)(input));
+    TRYING.set(true);
     let (caught, heap) = most_during(|| catch_unwind(run));
+    TRYING.set(false);
     match caught {
-        Err(panic) => Err(said(&*panic)),
+        Err(panic) => Err(format!("{}: {}", PLACE.take(), said(&*panic))),
         Ok(_) if heap > target.heap_max => Err(format!(
             "held {heap} bytes at once for an input of {}; its most is {}",
             input.len(),
