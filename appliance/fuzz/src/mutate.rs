@@ -97,7 +97,7 @@ fn number(input: &mut [u8], prng: &mut Prng) {
         4 => old.wrapping_mul(2),
         5 => top,
         6 => top / 2 + prng.below(2),
-        7 => top - prng.below(5000),
+        7 => top.wrapping_sub(prng.below(5000)),
         8 => left.wrapping_add(prng.below(3)).wrapping_sub(1),
         9 => whole,
         10 => 0,

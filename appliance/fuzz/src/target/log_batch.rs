@@ -41,7 +41,7 @@ fn specimens() -> Vec<Specimen> {
         of("two-tablets-and-a-trim", 0, two_tablets_and_a_trim(), 2),
         of("two-tablets-mended", MEND, two_tablets_and_a_trim(), 2),
         of("every-item", every, every_item(), 1),
-        of("trim", every, trim(), 1),
+        of("trim", MEND, trim(), 1),
         of("small", every, small(), 1),
         of("three-small", MEND, [small(), small(), small()].concat(), 3),
         of("empty", MEND, Vec::new(), 0),
