@@ -78,10 +78,12 @@ impl Run {
         Run { start, blocks }
     }
 
-    /// The run, if it has blocks and its end is an address of its device: for numbers from outside.
+    /// The run, if it has blocks and its end can be counted in bytes: for numbers from outside.
     pub const fn parse(start: BlockNo, blocks: u64) -> Option<Run> {
         match start.index().checked_add(blocks) {
-            Some(end) if blocks > 0 && end <= INDEX_MASK => Some(Run { start, blocks }),
+            Some(end) if blocks > 0 && end <= u64::MAX / BLOCK_BYTES as u64 => {
+                Some(Run { start, blocks })
+            }
             _ => None,
         }
     }
@@ -146,11 +148,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_from_outside_has_blocks_and_an_end_on_its_device() {
-        let last = BlockNo::new(DeviceId(3), INDEX_MASK - 4);
+    fn a_run_from_outside_has_blocks_and_an_end_that_bytes_can_count() {
+        let last = BlockNo::new(DeviceId(3), (1 << 52) - 5);
         assert_eq!(Run::parse(last, 4), Some(Run::new(last, 4)));
         assert_eq!(Run::parse(last, 4).map(|run| run.end().device()), Some(DeviceId(3)));
-        for blocks in [0, 5, u64::MAX] {
+        assert!(Run::parse(last, 4).is_some_and(|run| run.end().byte_offset() < u64::MAX));
+        for blocks in [0, 5, 1 << 52, u64::MAX] {
             assert_eq!(Run::parse(last, blocks), None, "{blocks}");
         }
     }
