@@ -5,6 +5,7 @@
 //! ring submits. The block layer counts the flush requests that each device has completed: on a
 //! device that only the pool uses, a flush that happened is a count that rose.
 
+use crate::clock::eventually;
 use crate::program::{Finished, run_within};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -59,7 +60,7 @@ impl Drop for LoopDevice {
     fn drop(&mut self) {
         // Told, not thrown: we may be on the way out of a failing test that has more to say.
         if self.mounted
-            && let Err(error) = path_text(&self.path()).and_then(|path| tool("umount", &[path]))
+            && let Err(error) = path_text(&self.path()).and_then(unmount)
         {
             eprintln!("left mounted: {error:#}");
         }
@@ -121,6 +122,17 @@ impl Drop for LoopDisk {
             eprintln!("left attached: {error:#}");
         }
     }
+}
+
+/// A ring gives its files back some time after its process has ended: until then the file system is
+/// in use.
+fn unmount(path: &str) -> Result<()> {
+    let mut outcome = None;
+    eventually(TOOL_LIMIT, || {
+        outcome = Some(tool("umount", &[path]));
+        matches!(outcome, Some(Ok(_))).then_some(())
+    });
+    outcome.context("nobody tried to unmount")?.map(|_| ())
 }
 
 fn flush_count(stat: &str) -> Option<u64> {
