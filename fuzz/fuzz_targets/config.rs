@@ -1,3 +1,3 @@
-//! `appliance/fuzz/src/target/config.rs` under libFuzzer.
+//! `appliance/fuzz/src/targets/config.rs` under libFuzzer.
 #![no_main]
-libfuzzer_sys::fuzz_target!(|input: &[u8]| drop(cairn_fuzz::target::config::run(input)));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| drop(cairn_fuzz::targets::config::run(input)));

@@ -1,3 +1,3 @@
-//! `appliance/fuzz/src/target/node.rs` under libFuzzer.
+//! `appliance/fuzz/src/targets/node.rs` under libFuzzer.
 #![no_main]
-libfuzzer_sys::fuzz_target!(|input: &[u8]| drop(cairn_fuzz::target::node::run(input)));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| drop(cairn_fuzz::targets::node::run(input)));

@@ -1,3 +1,3 @@
-//! `appliance/fuzz/src/target/superblock.rs` under libFuzzer.
+//! `appliance/fuzz/src/targets/superblock.rs` under libFuzzer.
 #![no_main]
-libfuzzer_sys::fuzz_target!(|input: &[u8]| drop(cairn_fuzz::target::superblock::run(input)));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| drop(cairn_fuzz::targets::superblock::run(input)));

@@ -4,7 +4,7 @@
 //! taken), `no-…` must be refused, `crash-…` failed once and must never again. Names are what a person
 //! calls them, or for a crash the hash of the bytes, which is also how a run names what it has found.
 
-use crate::target::Target;
+use crate::targets::Target;
 use crate::{Verdict, specimen::Specimen};
 use anyhow::{Context, Result};
 use cairn_base::hash::xxh3;

@@ -20,12 +20,12 @@ pub mod corpus;
 pub mod mutate;
 pub mod runner;
 pub mod specimen;
-pub mod target;
+pub mod targets;
 
 #[expect(unsafe_code, reason = "counts what a target allocates, as the process's allocator")]
 pub mod tally;
 
-pub use target::{TARGETS, Target, Verdict};
+pub use targets::{TARGETS, Target, Verdict};
 
 #[global_allocator]
 static ALLOCATOR: tally::Tally = tally::Tally;

@@ -6,7 +6,7 @@
 use anyhow::{Context, Result, bail};
 use cairn_base::hash::xxh3;
 use cairn_fuzz::runner::{self, Outcome};
-use cairn_fuzz::{TARGETS, Target, corpus, target};
+use cairn_fuzz::{TARGETS, Target, corpus, targets};
 use clap::Parser;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -105,7 +105,7 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Target>> {
     }
     let known = || TARGETS.iter().map(|target| target.name).collect::<Vec<_>>().join(" ");
     let find = |name: &String| {
-        target::find(name).with_context(|| format!("no target {name}: there are {}", known()))
+        targets::find(name).with_context(|| format!("no target {name}: there are {}", known()))
     };
     names.iter().map(find).collect()
 }

@@ -15,7 +15,7 @@ use crate::corpus::crash_name;
 use crate::mutate::mutated;
 use crate::specimen::Specimen;
 use crate::tally::most_during;
-use crate::target::{Target, Verdict};
+use crate::targets::{Target, Verdict};
 use cairn_base::prng::Prng;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

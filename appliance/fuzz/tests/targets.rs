@@ -2,7 +2,7 @@
 //! More of it is `cargo xtask fuzz`.
 
 use cairn_fuzz::corpus::{self, BYTES_MAX, FILES_MAX};
-use cairn_fuzz::{TARGETS, Target, runner, target};
+use cairn_fuzz::{TARGETS, Target, runner, targets};
 use std::collections::BTreeSet;
 
 /// Of each target; a second or so in a build without much optimisation.
@@ -22,7 +22,7 @@ macro_rules! targets {
         $(
             #[test]
             fn $name() {
-                run(target::find(stringify!($name)).expect("a target"));
+                run(targets::find(stringify!($name)).expect("a target"));
             }
         )*
 

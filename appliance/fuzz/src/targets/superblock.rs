@@ -30,8 +30,8 @@ fn specimens() -> Vec<Specimen> {
     let whole = specimen::superblock();
     let (front, root) = (specimen::trimmed(whole.as_bytes()), specimen::root_block());
     vec![
-        Specimen::new("superblock", &[&[0], &front[..]]),
-        Specimen::new("superblock-mended", &[&[MEND], &front[..]]),
+        Specimen::new("superblock", &[&[0], front]),
+        Specimen::new("superblock-mended", &[&[MEND], front]),
         Specimen::new("root", &[&[ROOT], specimen::trimmed(&root)]),
         Specimen::new("root-mended", &[&[ROOT | MEND], specimen::trimmed(&root)]),
         Specimen::new("root-whole", &[&[ROOT | AS_IT_IS], &root]),

@@ -370,7 +370,7 @@ mod tests {
         let mut file = File::default();
         file.write_unstable(5_000_000_000, &[7; 3]);
         assert_eq!(file.read(4_999_999_999, 100), [0, 7, 7, 7]);
-        assert_eq!(file.read(5_000_000_003, 1), []);
+        assert!(file.read(5_000_000_003, 1).is_empty());
         assert_eq!(file.interesting().collect::<BTreeSet<_>>().len(), 1);
     }
 }
