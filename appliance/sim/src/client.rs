@@ -6,6 +6,7 @@
 use crate::model::act::{Act, NodeId, Place, Sync};
 use crate::model::reading::Answer;
 use crate::model::tree::Inodes;
+use crate::nfs::NfsClient;
 use crate::world::World;
 use cairn_base::{BLOCK_BYTES, DmaBuf};
 use cairn_engine::attr::{FileKind, Rdev, SetAttr};
@@ -20,11 +21,18 @@ pub const IO_BYTES_MAX: u32 = 1 << 20;
 
 pub struct Client {
     pub shard: Rc<Shard<World>>,
+    /// Asks over NFS what NFS has a call for.
+    pub nfs: Option<Rc<NfsClient>>,
 }
 
 impl Client {
     /// `inodes` knows every node of `act`.
     pub async fn perform(&self, act: &Act, inodes: &Inodes) -> Answer {
+        if let Some(nfs) = &self.nfs
+            && let Some(answer) = nfs.perform(act, inodes).await
+        {
+            return answer;
+        }
         match self.try_perform(act, inodes).await {
             Ok(answer) => answer,
             Err(error) => Answer::Refused(error),

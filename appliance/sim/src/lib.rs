@@ -8,6 +8,9 @@
 //!
 //! Beside the seeds there are all short scripts, with the power cut everywhere (`exhaustive/`).
 //!
+//! Clients ask the engine, or over NFS through the frontend (`nfs/`): then all of the daemon but its
+//! sockets runs.
+//!
 //! `scenario.rs` and `run.rs` are what a seed does: clients at work (`workload.rs`), cuts, restarts. What must be
 //! true is in `model/`, which knows intent, and in `check/`, which looks at the whole.
 
@@ -24,6 +27,8 @@ pub mod machine;
 pub mod media;
 pub mod model;
 pub mod mutation;
+pub mod nfs;
+pub mod parallel;
 mod read_back;
 mod run;
 pub mod sabotage;

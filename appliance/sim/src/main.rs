@@ -10,7 +10,7 @@ use cairn_sim::digest::{Digest, Event};
 use cairn_sim::exhaustive::{self, Exhaustive, Tally};
 use cairn_sim::scenario::{Log, Scenario};
 use cairn_sim::verdict::{Verdict, judge, keep_panics_quiet};
-use cairn_sim::{mutation, sabotage, seeds, shrink};
+use cairn_sim::{mutation, parallel, sabotage, seeds, shrink};
 use clap::Parser;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -87,24 +87,23 @@ fn main() -> ExitCode {
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn run(seeds: impl Iterator<Item = u64>) -> bool {
+fn run(seeds: impl Iterator<Item = u64> + Send) -> bool {
     let (mut passed, mut failed) = (0, 0);
     let digest = Digest::new(0);
     let mut counters = CounterValues::default();
-    for seed in seeds {
-        match judge(&Scenario::from_seed(seed), &Log::default()) {
-            Verdict::Passed(report) => {
-                passed += 1;
-                digest.fold(Event::Observe, &[seed, report.digest]);
-                counters.add(&report.counters);
-            }
-            Verdict::Failed(what) => {
-                failed += 1;
-                digest.fold_bytes(Event::Observe, what.as_bytes());
-                println!("seed {seed}: {what}");
-            }
+    let work = |seed: &u64| judge(&Scenario::from_seed(*seed), &Log::default());
+    parallel::in_order(seeds, work, |seed, verdict| match verdict {
+        Verdict::Passed(report) => {
+            passed += 1;
+            digest.fold(Event::Observe, &[seed, report.digest]);
+            counters.add(&report.counters);
         }
-    }
+        Verdict::Failed(what) => {
+            failed += 1;
+            digest.fold_bytes(Event::Observe, what.as_bytes());
+            println!("seed {seed}: {what}");
+        }
+    });
     // A path that never ran was not tested.
     let counts = CounterValues::NAMES.iter().zip(counters.to_array());
     let counts: Vec<String> = counts.map(|(name, count)| format!("{name} {count}")).collect();
@@ -190,17 +189,22 @@ fn every_script(length: usize, recovery_length: usize) -> Result<bool, String> {
 
 fn hunt(only: &str) -> bool {
     let (mut caught, mut all) = (0, 0);
-    for catch in sabotage::hunt(only) {
-        all += 1;
-        match catch.caught {
-            Some((seed, what)) => {
-                caught += 1;
-                let line = what.lines().next().unwrap_or_default();
-                println!("{:<24} seed {seed:>3}  {line}", catch.bug);
+    let bugs = sabotage::named(only).into_iter();
+    parallel::in_order(
+        bugs,
+        |(_, bug)| sabotage::find(*bug),
+        |(bug, _), found| {
+            all += 1;
+            match found {
+                Some((seed, what)) => {
+                    caught += 1;
+                    let line = what.lines().next().unwrap_or_default();
+                    println!("{bug:<24} seed {seed:>3}  {line}");
+                }
+                None => println!("{bug:<24} not found in {} seeds", sabotage::SEEDS_MAX),
             }
-            None => println!("{:<24} not found in {} seeds", catch.bug, sabotage::SEEDS_MAX),
-        }
-    }
+        },
+    );
     println!("caught {caught} of {all}");
     caught == all && all > 0
 }

@@ -5,7 +5,6 @@
 //! holds too many possible histories, clients pause, the tree is read, and one is left.
 
 use crate::check;
-use crate::client::Client;
 use crate::digest::Event;
 use crate::fault::Faults;
 use crate::machine::{Halt, PATIENCE, Stepped};
@@ -269,7 +268,7 @@ impl<'a> Run<'a> {
                 match answer {
                     Answer::Refused(FsError::Stopped | FsError::Media { .. }) => {}
                     // What was lost is told by the write verifier, not by each COMMIT.
-                    _ if self.history.proves_nothing_after_a_loss(id) => {}
+                    _ if self.history.proves_nothing_after_a_loss(id, self.scenario.over_nfs) => {}
                     answer => self.history.answer(id, &answer).map_err(Stop::Wrong)?,
                 }
             }
@@ -295,7 +294,10 @@ impl<'a> Run<'a> {
         self.report.requests += 1;
         let inodes = self.inodes_of(&act);
         let core = client % self.world.shards().len();
-        let client_task = Client { shard: self.world.shards()[core].clone() };
+        let client_task = match self.scenario.over_nfs {
+            true => self.world.nfs_client(client),
+            false => self.world.client(core),
+        };
         let answers = self.answers.clone();
         self.world.machine().spawn(core, async move {
             let answer = client_task.perform(&act, &inodes).await;
@@ -383,7 +385,7 @@ impl<'a> Run<'a> {
     pub(crate) fn read_back(&mut self) -> Result<Seen, Stop> {
         let probes = self.history.interesting_blocks();
         let core = self.prng.below(self.world.shards().len() as u64) as usize;
-        let client = Client { shard: self.world.shards()[core].clone() };
+        let client = self.world.client(core);
         let seen =
             self.world.machine().run(core, async move { client.read_back(&probes).await })?;
         let seen = seen.map_err(Stop::Wrong)?;

@@ -10,20 +10,15 @@ use cairn_engine::sabotage::{Sabotage, plant};
 
 pub const SEEDS_MAX: u64 = 200;
 
-pub struct Catch {
-    pub bug: &'static str,
-    /// The first seed that failed, and what it showed.
-    pub caught: Option<(u64, String)>,
+/// Every planted bug, or the one of that name.
+pub fn named(only: &str) -> Vec<(&'static str, Sabotage)> {
+    let all = Sabotage::ALL.iter().copied();
+    all.filter(|(bug, _)| only.is_empty() || *bug == only).collect()
 }
 
-/// Looks for each planted bug in turn, or for the one of that name.
-pub fn hunt(only: &str) -> impl Iterator<Item = Catch> {
-    let wanted = Sabotage::ALL.iter().filter(move |(bug, _)| only.is_empty() || *bug == only);
-    wanted.map(|&(bug, sabotage)| Catch { bug, caught: find(sabotage) })
-}
-
+/// The first seed that fails with it, and what it showed.
 /// A seed counts only when it passes without the bug: what fails anyway proves nothing.
-fn find(bug: Sabotage) -> Option<(u64, String)> {
+pub fn find(bug: Sabotage) -> Option<(u64, String)> {
     let run = |bug, seed| {
         plant(bug);
         let verdict = judge(&Scenario::from_seed(seed), &Log::default());

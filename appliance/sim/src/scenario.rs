@@ -30,6 +30,8 @@ pub struct Scenario {
     pub rounds: usize,
     /// Requests of each round, unless the power goes earlier.
     pub requests: u32,
+    /// Clients ask over NFS, on a network that repeats and breaks, instead of the engine itself.
+    pub over_nfs: bool,
     /// In each round a device grows and the pool takes it up, while clients are at work.
     pub grow: bool,
     /// A device error, in the second round.
@@ -91,6 +93,7 @@ impl Scenario {
             requests: 20 + prng.below(180) as u32,
             // Drawn apart, so that the other seeds stay what they were.
             grow: Prng::new(seed ^ 0x6772_6f77).percent(15),
+            over_nfs: Prng::new(seed ^ 0x6f76_6e66).percent(35),
             fault,
             rot: if prng.percent(30) { 1 + prng.below(3) as usize } else { 0 },
         };

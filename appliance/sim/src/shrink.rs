@@ -46,6 +46,7 @@ fn simpler(scenario: &Scenario) -> Vec<Scenario> {
     with(&|s| s.requests -= s.requests / 4);
     with(&|s| s.requests = (s.requests - 1).max(1));
     with(&|s| s.rot = 0);
+    with(&|s| s.over_nfs = false);
     with(&|s| s.churn = false);
     with(&|s| s.fault = None);
     with(&|s| s.clients = 1);

@@ -14,9 +14,11 @@ use crate::media::{Image, Media, Temper};
 use crate::model::act::Act;
 use crate::model::reading::Answer;
 use crate::model::tree::Inodes;
+use crate::nfs::{NfsClient, Service, Verifiers};
 use cairn_base::door;
 use cairn_engine::Shard;
 use cairn_engine::error::FsError;
+use cairn_nfs::{NfsConfig, NfsServer};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -51,8 +53,11 @@ pub struct World {
     booted: Option<Booted>,
 }
 
-/// What one boot made. Shards go before the machine whose handles they hold.
+/// What one boot made. Servers and shards go before the machine whose handles they hold.
 struct Booted {
+    nfs: Vec<Option<Rc<NfsClient>>>,
+    servers: Vec<Service>,
+    unstable: Verifiers,
     shards: Vec<Rc<Shard<World>>>,
     machine: Machine,
 }
@@ -142,7 +147,13 @@ impl World {
         }
         let (mut machine, disk) = self.bare_machine(shards);
         let shards = crate::engine::open(self, &mut machine, &disk)?;
-        self.booted = Some(Booted { shards, machine });
+        let serve = |shard: &Rc<Shard<World>>| {
+            let server = NfsServer::new(shard.clone(), NfsConfig::loopback(2049));
+            Service { shard: shard.clone(), server }
+        };
+        let servers = shards.iter().map(serve).collect();
+        let (nfs, unstable) = (Vec::new(), Verifiers::default());
+        self.booted = Some(Booted { nfs, servers, unstable, shards, machine });
         Ok(())
     }
 
@@ -152,9 +163,28 @@ impl World {
         crate::engine::format(self, &mut machine, &disk)
     }
 
+    /// Somebody who asks the engine of a core.
+    pub fn client(&self, core: usize) -> Client {
+        Client { shard: self.shards()[core].clone(), nfs: None }
+    }
+
+    /// The client of that number, who asks over NFS, always of the same core.
+    pub fn nfs_client(&mut self, number: usize) -> Client {
+        let seed = self.seed.wrapping_add(self.boots << 32) ^ number as u64;
+        let booted = self.booted.as_mut().expect("the world is booted");
+        let core = number % booted.shards.len();
+        if booted.nfs.len() <= number {
+            booted.nfs.resize(number + 1, None);
+        }
+        let (service, unstable) = (&booted.servers[core], &booted.unstable);
+        let made = || Rc::new(NfsClient::new(service, number, seed, unstable));
+        let nfs = Some(booted.nfs[number].get_or_insert_with(made).clone());
+        Client { shard: booted.shards[core].clone(), nfs }
+    }
+
     /// Carries out one request on a core, with nothing else going on but what the engine does.
     pub fn perform(&mut self, core: usize, act: &Act, inodes: &Inodes) -> Result<Answer, Halt> {
-        let client = Client { shard: self.shards()[core].clone() };
+        let client = self.client(core);
         let (act, inodes) = (act.clone(), inodes.clone());
         self.machine().run(core, async move { client.perform(&act, &inodes).await })
     }

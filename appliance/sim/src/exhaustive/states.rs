@@ -296,6 +296,7 @@ fn scenario(fua: bool) -> Scenario {
         churn: false,
         rounds: 1,
         requests: 0,
+        over_nfs: false,
         grow: false,
         fault: None,
         rot: 0,

@@ -96,9 +96,11 @@ impl History {
         self.changes.is_empty() && self.reads.is_empty()
     }
 
-    /// Whether the answer to this request may be wrong once buffered data was lost.
-    pub fn proves_nothing_after_a_loss(&self, id: RequestId) -> bool {
-        self.reads.contains_key(&id) || matches!(self.changes.get(&id), Some(Act::Commit { .. }))
+    /// Whether the answer to this request may be wrong once buffered data was lost. A COMMIT over NFS
+    /// comes with a verifier, which the client has compared.
+    pub fn proves_nothing_after_a_loss(&self, id: RequestId, over_nfs: bool) -> bool {
+        let is_commit = matches!(self.changes.get(&id), Some(Act::Commit { .. }));
+        self.reads.contains_key(&id) || is_commit && !over_nfs
     }
 
     /// An UNCHECKED create may make a file or find one, and its answer does not say which. Beside

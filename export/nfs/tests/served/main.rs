@@ -1,10 +1,8 @@
 //! The whole frontend over the real engine in a simulated machine: a connection, calls, answers.
 
-mod client;
-
 use cairn_nfs::{NfsConfig, NfsServer};
+use cairn_sim::nfs::{Caller as Client, Service, packed, stat};
 use cairn_sim::world::{World, WorldConfig};
-use client::{Client, Service, packed, stat};
 use nfs3_types::nfs3::{self, NFS_PROGRAM as Proc, Nfs3Option, nfs_fh3, nfsstat3};
 use nfs3_types::xdr_codec::Opaque;
 use std::collections::{BTreeMap, BTreeSet};
