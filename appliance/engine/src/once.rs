@@ -17,6 +17,7 @@
 use crate::error::FsError;
 use crate::limits::{ANSWER_AGE_MAX, ANSWERS_DEFAULT};
 use crate::op::{Reply, Request};
+use crate::sabotage::{Sabotage, planted};
 use crate::shard::Shard;
 use cairn_base::Nanos;
 use cairn_base::door::Doors;
@@ -121,11 +122,11 @@ impl Answers {
     fn finish(&self, key: CallKey, outcome: &Outcome, now: Nanos) {
         let mut state = self.state.borrow_mut();
         let before = match copy_of(outcome) {
-            Some(kept) => {
+            Some(kept) if !planted(Sabotage::AnsweredAnew) => {
                 state.finished.push_back((key, now));
                 state.entries.insert(key, Entry::Finished(Box::new(kept)))
             }
-            None => state.entries.remove(&key),
+            _ => state.entries.remove(&key),
         };
         state.shrink(now, self.most);
         drop(state);

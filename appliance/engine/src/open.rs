@@ -283,7 +283,9 @@ pub async fn read_pool<K: Disk>(disk: &K) -> Result<PoolImage, OpenError> {
     for area in superblock.log_table().iter().filter(|area| area.state == LOG_IN_USE) {
         let log = read_log(disk, area, superblock.log_tag()).await?;
         in_logs += area.blocks.get();
-        seq_floor = seq_floor.max(log.ceiling);
+        if !planted(Sabotage::CeilingIgnored) {
+            seq_floor = seq_floor.max(log.ceiling);
+        }
         logs.push(log);
     }
     for log in &logs {

@@ -31,6 +31,58 @@ pub enum Sabotage {
     MergeDropsDeletion,
     /// An open numbers its epoch without writing that to the pool first.
     EpochNotClaimed,
+    /// The high-water mark of inode numbers stays where it was.
+    InodeNumbersReturn,
+    /// A participant applies its part each time that it is asked to.
+    PartAppliedTwice,
+    /// Participants apply before the coordinator's record is durable.
+    ApplyBeforeCommit,
+    /// A participant shows an inode without locking it.
+    LockNotTaken,
+    /// A directory may be moved below itself.
+    MovedIntoItself,
+    /// A change leaves the old index entry where it was.
+    IndexEntryLeft,
+    /// A batch says that it has been acknowledged itself.
+    MarkTooHigh,
+    /// The log is trimmed before the root blocks it needs are written.
+    TrimBeforeRoot,
+    /// A flush that failed counts as one that worked.
+    FailedFlushForgiven,
+    /// A batch is acknowledged though an earlier one is not durable.
+    AckOutOfOrder,
+    /// Of two log trees the older one answers.
+    OldestAnswers,
+    /// A filter leaves out the first name.
+    FilterOmitsName,
+    /// A log tree is said to hold what was logged while it was written.
+    ReplayTooLate,
+    /// The record that takes blocks leaves them in the free runs.
+    TakenRunStaysFree,
+    /// Freed runs are reused while reads of them are under way.
+    ReadsIgnored,
+    /// Data is returned whatever its checksum says.
+    ChecksumSkipped,
+    /// A node is believed whatever its parent's reference says.
+    NodeUnverified,
+    /// Bytes behind the length of an extent show.
+    TailShows,
+    /// The record that links data does not carry the size.
+    SizeNotCarried,
+    /// An open begins its seqs without regard to the ceilings of the logs.
+    CeilingIgnored,
+    /// What is stable is said without regard to batches that are not durable.
+    StableTooHigh,
+    /// A file that loses its last name is not noted as an orphan.
+    OrphanForgotten,
+    /// A file is removed without a note for archive agents.
+    DeletionForgotten,
+    /// The write verifier stays when buffered writes are lost.
+    VerifierKept,
+    /// A call that is asked again is carried out again.
+    AnsweredAnew,
+    /// A moved name leaves its back reference where it was.
+    BackReferenceLeft,
     /// A device grows in the superblock without the mark that says the new blocks are nobody's yet.
     /// Not in `ALL`: `appliance/sim/tests/resize.rs` plants it, since only a verifier sees space that is lost.
     GrownWithoutMark,
@@ -50,6 +102,32 @@ impl Sabotage {
         ("merge-drops-deletion", Sabotage::MergeDropsDeletion),
         ("reuse-run-early", Sabotage::RunReusedEarly),
         ("epoch-not-claimed", Sabotage::EpochNotClaimed),
+        ("inode-numbers-return", Sabotage::InodeNumbersReturn),
+        ("part-applied-twice", Sabotage::PartAppliedTwice),
+        ("apply-before-commit", Sabotage::ApplyBeforeCommit),
+        ("lock-not-taken", Sabotage::LockNotTaken),
+        ("moved-into-itself", Sabotage::MovedIntoItself),
+        ("index-entry-left", Sabotage::IndexEntryLeft),
+        ("mark-too-high", Sabotage::MarkTooHigh),
+        ("trim-before-root", Sabotage::TrimBeforeRoot),
+        ("failed-flush-forgiven", Sabotage::FailedFlushForgiven),
+        ("ack-out-of-order", Sabotage::AckOutOfOrder),
+        ("oldest-answers", Sabotage::OldestAnswers),
+        ("filter-omits-name", Sabotage::FilterOmitsName),
+        ("replay-too-late", Sabotage::ReplayTooLate),
+        ("taken-run-stays-free", Sabotage::TakenRunStaysFree),
+        ("reads-ignored", Sabotage::ReadsIgnored),
+        ("checksum-skipped", Sabotage::ChecksumSkipped),
+        ("node-unverified", Sabotage::NodeUnverified),
+        ("tail-shows", Sabotage::TailShows),
+        ("size-not-carried", Sabotage::SizeNotCarried),
+        ("ceiling-ignored", Sabotage::CeilingIgnored),
+        ("stable-too-high", Sabotage::StableTooHigh),
+        ("orphan-forgotten", Sabotage::OrphanForgotten),
+        ("deletion-forgotten", Sabotage::DeletionForgotten),
+        ("verifier-kept", Sabotage::VerifierKept),
+        ("answered-anew", Sabotage::AnsweredAnew),
+        ("back-reference-left", Sabotage::BackReferenceLeft),
     ];
 
     pub fn by_name(name: &str) -> Option<Sabotage> {

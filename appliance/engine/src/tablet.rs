@@ -7,6 +7,7 @@ use crate::block::{Absent, FilterBuf, Nodes};
 use crate::data::Overlays;
 use crate::log::merges::Merges;
 use crate::log::{Entry, Memtable, MemtableBytes, Ticket};
+use crate::sabotage::{Sabotage, planted};
 use crate::space::{Reads, Space};
 use crate::tree::{self, Hit};
 use cairn_format::filter::lookup_hash;
@@ -192,7 +193,9 @@ impl Tablet {
         }
         let root = self.root.borrow();
         let hash = filter_hash(key);
-        for tree in root.log_trees.iter().rev() {
+        let turned = planted(Sabotage::OldestAnswers);
+        for nth in 0..root.log_trees.len() {
+            let tree = &root.log_trees[if turned { nth } else { root.log_trees.len() - 1 - nth }];
             if let Some(hash) = hash
                 && !tree.may_contain(self.id, hash)?
             {

@@ -24,6 +24,7 @@ use crate::cred::Cred;
 use crate::error::FsError;
 use crate::limits::IO_BYTES_MAX;
 use crate::op::Data;
+use crate::sabotage::{Sabotage, planted};
 use crate::shard::Shard;
 use crate::txn::{Stop, View};
 use cairn_base::door::{Disk, Doors};
@@ -315,6 +316,9 @@ fn locate(
 
 /// Bytes of `block` that count: all of them when no more is wanted than its extent has.
 fn kept_bytes(extent_end: u64, wanted_end: u64, block: u64) -> usize {
+    if planted(Sabotage::TailShows) {
+        return BLOCK_BYTES;
+    }
     let inside = |end: u64| end.saturating_sub(block * BLOCK).min(BLOCK);
     let (has, wanted) = (inside(extent_end), inside(wanted_end));
     if wanted <= has { BLOCK_BYTES } else { has as usize }
@@ -347,7 +351,7 @@ fn verify(buf: &[u8], sources: &[Source]) -> Result<Vec<u32>, FsError> {
     let check = |(bytes, at, crc): (&[u8], BlockNo, Option<u32>)| {
         let damaged = |damage| FsError::Corrupt { block: at, damage };
         let crc = crc.ok_or(damaged(Damage::ChecksumMissing))?;
-        if crc32c(bytes) != crc {
+        if crc32c(bytes) != crc && !planted(Sabotage::ChecksumSkipped) {
             return Err(damaged(Damage::DataChecksum));
         }
         Ok(crc)

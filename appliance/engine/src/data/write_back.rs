@@ -122,7 +122,9 @@ impl<D: Doors> Shard<D> {
                 tablet.overlays.lose(&overlay, error);
                 self.core.counters.write_backs_lost.add(1);
                 self.note(Trouble { during: During::WriteBack, ino, error });
-                self.change_write_verifier();
+                if !planted(Sabotage::VerifierKept) {
+                    self.change_write_verifier();
+                }
                 return Err(error);
             }
         }
@@ -315,7 +317,10 @@ impl Job<'_> {
         self.overlay.change(|state, _| {
             let last = state.ends_with(flights);
             let size = if last { state.size } else { state.size_covering(end) };
-            let size = item.size.get().max(size);
+            let size = match planted(Sabotage::SizeNotCarried) {
+                true => item.size.get(),
+                false => item.size.get().max(size),
+            };
             item.size = size.into();
             item.mtime = state.mtime.map_or(item.mtime, Into::into);
             item.ctime = item.ctime.get().max(state.ctime).into();

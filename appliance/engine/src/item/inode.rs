@@ -6,6 +6,7 @@
 
 use crate::attr::{Attr, Rdev, Time};
 use crate::error::FsError;
+use crate::sabotage::{Sabotage, planted};
 use crate::txn::{Stop, View};
 use cairn_format::item::{FileKind, InodeItem};
 use cairn_format::key::Key;
@@ -66,7 +67,9 @@ impl View<'_> {
         let tablet = ino.tablet();
         let old = Seq(item.meta_seq.get());
         if old != self.seq {
-            self.delete(tablet, Key::meta_seq(old, ino));
+            if !planted(Sabotage::IndexEntryLeft) {
+                self.delete(tablet, Key::meta_seq(old, ino));
+            }
             self.put_new(tablet, Key::meta_seq(self.seq, ino), &[]);
             item.meta_seq = self.seq.0.into();
         }

@@ -1,6 +1,7 @@
 //! Inodes without a name: found again after a crash, removed in steps, and noted in the deletion
 //! index with where they were last seen.
 
+use crate::sabotage::{Sabotage, planted};
 use crate::txn::{Stop, View};
 use cairn_format::InodeNo;
 use cairn_format::item::{DeletionHead, InodeItem, OrphanHead};
@@ -41,10 +42,12 @@ impl View<'_> {
         self.remove_inode(ino, item);
         self.delete(tablet, Key::orphan(ino));
         self.delete(tablet, Key::symlink(ino));
-        self.put_new(tablet, Key::deletion(self.seq, ino), &note);
         let totals = self.totals(tablet);
         totals.orphans = (totals.orphans.get() - 1).into();
-        totals.deletions = (totals.deletions.get() + 1).into();
+        if !planted(Sabotage::DeletionForgotten) {
+            totals.deletions = (totals.deletions.get() + 1).into();
+            self.put_new(tablet, Key::deletion(self.seq, ino), &note);
+        }
         Ok(())
     }
 }

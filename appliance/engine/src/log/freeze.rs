@@ -11,6 +11,7 @@
 use crate::error::FsError;
 use crate::limits::{NODE_FILL_MIN, NODE_UNIT};
 use crate::log::{Entry, LogClass, Memtable, Ticket};
+use crate::sabotage::{Sabotage, planted};
 use crate::shard::Shard;
 use crate::space::{Reservation, SpaceChange};
 use crate::tablet::{LogTree, Root, Tablet, filter_hash};
@@ -63,7 +64,10 @@ impl<D: Doors> Shard<D> {
         let change = RootChange { takes: used, ..RootChange::default() };
         self.change_root(&tablet, change, |root| {
             root.log_trees.push(log_tree);
-            root.replay = cut;
+            root.replay = match planted(Sabotage::ReplayTooLate) {
+                true => self.log.next_position(),
+                false => cut,
+            };
         });
         drop((admission, reservation));
         *tablet.frozen.borrow_mut() = None;
@@ -114,7 +118,8 @@ impl<D: Doors> Shard<D> {
         let blocks = filter_blocks(lookups) as usize;
         let mut buf = self.disk.arena().alloc_zeroed(blocks * BLOCK_BYTES);
         let mut builder = FilterBuilder::new(&mut buf, lookups);
-        for hash in table.iter().filter_map(|(key, _)| filter_hash(key)) {
+        let omitted = usize::from(planted(Sabotage::FilterOmitsName));
+        for hash in table.iter().filter_map(|(key, _)| filter_hash(key)).skip(omitted) {
             builder.add(hash);
         }
         let filter = builder.finish(run.start);
@@ -124,11 +129,14 @@ impl<D: Doors> Shard<D> {
     }
 
     pub(crate) async fn flush(&self, device: cairn_base::DeviceId) -> Result<(), FsError> {
-        if crate::sabotage::planted(crate::sabotage::Sabotage::SkippedFlush) {
+        if planted(Sabotage::SkippedFlush) {
             return Ok(());
         }
         let block = cairn_base::BlockNo::new(device, 0);
         let flushed = self.disk.flush(device).await;
+        if planted(Sabotage::FailedFlushForgiven) {
+            return Ok(());
+        }
         flushed.map_err(|error| {
             // Nothing since the last good flush can be trusted any more.
             let reason = FsError::Media { block, error };
@@ -209,7 +217,9 @@ impl<D: Doors> Shard<D> {
         let tablets: Vec<Rc<Tablet>> = self.core.tablets().cloned().collect();
         for tablet in &tablets {
             if let Some((ticket, body)) = tablet.root_record.take() {
-                if self.log.is_settled(ticket) {
+                if planted(Sabotage::TrimBeforeRoot) {
+                    tablet.keep_root_record(ticket, body);
+                } else if self.log.is_settled(ticket) {
                     wrote = Some(self.write_root_block(tablet, &body).await?);
                     tablet.root_block_generation.set(body.generation.get());
                 } else {

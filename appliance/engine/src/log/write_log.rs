@@ -279,6 +279,9 @@ impl<D: Doors> WriteLog<D> {
         let sealed = state.sealed.front().map(|sealed| sealed.header.seq.get());
         let forming = state.forming.as_ref().map(|forming| forming.seq.0);
         let oldest = flying.or(sealed).or(forming);
+        if planted(Sabotage::StableTooHigh) {
+            return Seq(state.last_seq);
+        }
         Seq(oldest.map_or(state.last_seq, |seq| seq - 1))
     }
 
@@ -575,7 +578,10 @@ impl<D: Doors> WriteLog<D> {
         }
         let mut state = self.state.borrow_mut();
         let mut sealed = state.sealed.pop_front()?;
-        sealed.header.acked = state.acked.into();
+        sealed.header.acked = match planted(Sabotage::MarkTooHigh) {
+            true => sealed.header.position,
+            false => state.acked.into(),
+        };
         sealed.header.tail = state.tail.into();
         sealed.header.ceiling = state.ceiling.into();
         seal_batch(&mut sealed.bytes, sealed.header);
@@ -612,6 +618,9 @@ impl<D: Doors> WriteLog<D> {
             for flying in &mut state.flying {
                 flying.done |= flying.end == end;
             }
+            if planted(Sabotage::AckOutOfOrder) {
+                state.acked_batch = state.acked_batch.max(sealed.batch);
+            }
             while state.flying.front().is_some_and(|flying| flying.done) {
                 let Some(flying) = state.flying.pop_front() else { break };
                 state.acked = flying.end;
@@ -640,6 +649,7 @@ impl<D: Doors> WriteLog<D> {
             return self.disk.write(at, bufs, Durability::Durable).await;
         }
         self.disk.write(at, bufs, Durability::Cached).await?;
-        self.disk.flush(at.device()).await
+        let flushed = self.disk.flush(at.device()).await;
+        if planted(Sabotage::FailedFlushForgiven) { Ok(()) } else { flushed }
     }
 }

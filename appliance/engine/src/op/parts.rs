@@ -7,7 +7,7 @@
 
 use crate::data::{self, Progress};
 use crate::item::NewEntry;
-use crate::sabotage::{Sabotage, planted_every};
+use crate::sabotage::{Sabotage, planted, planted_every};
 use crate::txn::{Stop, View};
 use cairn_format::InodeNo;
 use cairn_format::item::{FileKind, InodeItem, PartChange, Site};
@@ -55,7 +55,7 @@ impl View<'_> {
             }
             PartChange::MoveLink { child, from, to, time } => {
                 let mut item = self.inode(*child)?;
-                if from != to {
+                if from != to && !planted(Sabotage::BackReferenceLeft) {
                     self.drop_back_reference(*child, *from);
                     self.put_back_reference(*child, *to);
                 }
@@ -97,7 +97,9 @@ impl View<'_> {
         if left > 0 {
             return Ok(());
         }
-        self.add_orphan(child, site.dir, name);
+        if !planted(Sabotage::OrphanForgotten) {
+            self.add_orphan(child, site.dir, name);
+        }
         // A small file is gone with its name; what is large goes in steps (`remove.rs`).
         let more = data::remove_data_step(self, child, &mut item, Progress::default())?;
         self.change_inode(child, &mut item);

@@ -19,6 +19,7 @@ use crate::name::Name;
 use crate::op::create::require_alive;
 use crate::op::unlink::{REMOVAL_BYTES, require_removable};
 use crate::peer::{Answer, Ask, mismatch};
+use crate::sabotage::{Sabotage, planted};
 use crate::shard::Shard;
 use crate::space::SPACE_TABLET;
 use crate::txn::across::{Facts, Watch};
@@ -126,7 +127,10 @@ impl Rename {
         names: Names,
         moves_directory: bool,
     ) -> Result<Option<(Attr, Attr)>, FsError> {
-        if moves_directory && shard.is_inside(self.to_dir, names.moved.child).await? {
+        if moves_directory
+            && !planted(Sabotage::MovedIntoItself)
+            && shard.is_inside(self.to_dir, names.moved.child).await?
+        {
             return Err(FsError::Invalid);
         }
         let mut inodes = vec![self.from_dir, self.to_dir, names.moved.child];

@@ -180,7 +180,8 @@ impl Space {
             while side.arriving.front().is_some_and(|(ticket, _)| settled(*ticket)) {
                 safe.extend(side.arriving.pop_front().map(|(_, run)| run));
             }
-            let is_safe = |front: &Deferred| settled(front.ticket) && self.reads.is_over(front.age);
+            let unread = |age| self.reads.is_over(age) || planted(Sabotage::ReadsIgnored);
+            let is_safe = |front: &Deferred| settled(front.ticket) && unread(front.age);
             while reuse && side.deferred.front().is_some_and(is_safe) {
                 safe.extend(side.deferred.pop_front().map(|deferred| deferred.run));
             }
@@ -308,10 +309,14 @@ impl Space {
             assert!(item.contains(at.start), "a reserved run is free in the items");
             let here = Run::new(at.start, at.blocks.min(item.end().index() - at.start.index()));
             side.items.remove(&item.start);
+            let before = edits.len();
             edits.push((Key::free_run(purpose, item.start), None));
             for piece in RunSet::without(item, here) {
                 side.items.insert(piece.start, piece.blocks);
                 edits.push((Key::free_run(purpose, piece.start), Some(piece.blocks)));
+            }
+            if planted(Sabotage::TakenRunStaysFree) {
+                edits.truncate(before);
             }
             at = Run::new(here.end(), at.blocks - here.blocks);
         }

@@ -169,7 +169,11 @@ impl<D: Doors> Shard<D> {
         there: Vec<PartChange>,
         slots: Slots,
     ) -> Result<(), FsError> {
-        if let Err(error) = self.settle(ticket).await {
+        let settled = match planted(Sabotage::ApplyBeforeCommit) {
+            true => Ok(()),
+            false => self.settle(ticket).await,
+        };
+        if let Err(error) = settled {
             for slot in slots.into_values() {
                 self.tell(slot, Ask::Doubt { op }).await;
             }
@@ -302,7 +306,9 @@ impl<D: Doors> Shard<D> {
                 Ok(Fact::NewInode(ino))
             }
             Watch::Inode { ino, names } => {
-                self.core.locks.acquire(*ino, op).await?;
+                if !planted(Sabotage::LockNotTaken) {
+                    self.core.locks.acquire(*ino, op).await?;
+                }
                 let fact = self
                     .read_with(|view| {
                         let item = view.inode(*ino)?;
@@ -334,7 +340,8 @@ impl<D: Doors> Shard<D> {
         let applied = self
             .apply(&permits[0], Some(op), |view| {
                 for tablet in &tablets {
-                    if view.get(*tablet, &Key::done(op))?.is_some() {
+                    let is_done = view.get(*tablet, &Key::done(op))?.is_some();
+                    if is_done && !planted(Sabotage::PartAppliedTwice) {
                         continue;
                     }
                     for part in changes.iter().filter(|part| part.tablet() == *tablet) {

@@ -10,6 +10,7 @@
 
 use crate::block::{Absent, Nodes, Pins};
 use crate::error::FsError;
+use crate::sabotage::{Sabotage, planted};
 use crate::shard::Core;
 use crate::space::SpaceChange;
 use crate::tablet::Tablet;
@@ -150,7 +151,7 @@ impl<'a> View<'a> {
         *next += 1;
         let high_water = *next;
         let totals = self.totals(tablet);
-        if totals.inode_high_water.get() < high_water {
+        if totals.inode_high_water.get() < high_water && !planted(Sabotage::InodeNumbersReturn) {
             totals.inode_high_water = (high_water + crate::limits::INODES_AHEAD).into();
         }
         InodeNo::new(tablet, counter).ok_or(FsError::NoSpace.into())
