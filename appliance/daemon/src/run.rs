@@ -168,11 +168,10 @@ fn read_seeds(claim: &Claim, shards: u16) -> Result<Vec<ShardSeed>, Failure> {
     let unusable = offline.run(unusable_superblocks(&**offline.disk()));
     let divided = offline.run(read_and_divide(&**offline.disk(), shards));
     let divided = divided.map_err(|error| open_failure_on(&error, claim.paths()))?;
-    // What cannot be read at all has failed the opening above.
-    for block in unusable.unwrap_or_default() {
+    for block in unusable {
         let device = claim.paths().get(usize::from(block.device().0));
         tracing::warn!(
-            "{}: the copy of the superblock at block {} is damaged, or its writing was cut off; the other one is \
+            "{}: the copy of the superblock at block {} is damaged or unreadable, or its writing was cut off; the other one is \
              sound, and this one is written again: look at the device",
             device.map_or_else(String::new, |device| device.path.display().to_string()),
             block.index()

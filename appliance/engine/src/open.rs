@@ -16,7 +16,7 @@
 //! of shards that are no more are kept for when they are again, and new ones come out of tablet 1.
 
 use crate::error::FsError;
-use crate::log::recover::{LogImage, RecoveredTablet, read_log};
+use crate::log::recover::{LogImage, RecoveredTablet, read_log, read_what_can_be};
 use crate::log::{LogConfig, MemtableBytes, WriteLog};
 use crate::peer::{Ask, Mail, Peers};
 use crate::pool::Pool;
@@ -224,12 +224,18 @@ async fn read_copy<K: Disk>(
 async fn newest_copy<K: Disk>(disk: &K, device: DeviceId) -> Result<Box<Superblock>, OpenError> {
     let mut newest: Option<Box<Superblock>> = None;
     let mut refused = SuperblockError::NotAPool;
+    let mut unreadable = None;
     for slot in [SUPERBLOCK_A, SUPERBLOCK_B] {
         let (block, buf, read) = read_copy(disk, device, slot).await;
-        if matches!(read, Err(MediaError::OutOfRange)) {
-            continue;
+        match read {
+            Ok(()) => {}
+            Err(MediaError::OutOfRange) => continue,
+            // The other copy says the same: none counts before both are written.
+            Err(error) => {
+                unreadable = unreadable.or(Some(OpenError::Media { block, error }));
+                continue;
+            }
         }
-        read.map_err(|error| OpenError::Media { block, error })?;
         match Superblock::parse(&buf) {
             Ok(found) => {
                 let best = newest.as_ref().map_or(0, |best| best.generation.get());
@@ -243,23 +249,22 @@ async fn newest_copy<K: Disk>(disk: &K, device: DeviceId) -> Result<Box<Superblo
             Err(error) => refused = error,
         }
     }
-    newest.ok_or(OpenError::Superblock { device, error: refused })
+    newest.ok_or(unreadable.unwrap_or(OpenError::Superblock { device, error: refused }))
 }
 
 /// Copies of superblocks that cannot be used, of a pool that can be opened by the others. The next change of a
 /// superblock writes them again.
-pub async fn unusable_superblocks<K: Disk>(disk: &K) -> Result<Vec<BlockNo>, OpenError> {
+pub async fn unusable_superblocks<K: Disk>(disk: &K) -> Vec<BlockNo> {
     let mut found = Vec::new();
     for index in 0..disk.device_count() {
         for slot in [SUPERBLOCK_A, SUPERBLOCK_B] {
             let (block, buf, read) = read_copy(disk, DeviceId(index as u8), slot).await;
-            read.map_err(|error| OpenError::Media { block, error })?;
-            if Superblock::parse(&buf).is_err() {
+            if read.is_err() || Superblock::parse(&buf).is_err() {
                 found.push(block);
             }
         }
     }
-    Ok(found)
+    found
 }
 
 /// Step 1 of opening, for so many shards: reads the pool and divides it.
@@ -330,9 +335,9 @@ async fn read_roots<K: Disk>(
     while at < slots {
         let count = (slots - at).min(STEP);
         let block = BlockNo::new(DeviceId(0), ROOTS_START + at);
-        let buf = disk.arena().alloc(count as usize * BLOCK_BYTES);
-        let (buf, read) = disk.read(block, buf).await;
-        read.map_err(|error| OpenError::Media { block, error })?;
+        // A block that cannot be read is like one that is damaged: there are two of each root, and the
+        // logs say which one is needed.
+        let (buf, _unreadable) = read_what_can_be(disk, Run::new(block, count)).await;
         for (index, bytes) in buf.chunks_exact(BLOCK_BYTES).enumerate() {
             let id = TabletId(((at + index as u64) / 2) as u16);
             let Ok(body) = TabletRootBlock::parse(bytes, &superblock.fsid, id) else { continue };

@@ -11,8 +11,8 @@
 
 use crate::open::OpenError;
 use crate::sabotage::{Sabotage, planted};
-use cairn_base::door::Disk;
-use cairn_base::{BLOCK_BYTES, Run};
+use cairn_base::door::{Disk, MediaError};
+use cairn_base::{BLOCK_BYTES, BlockNo, Run};
 use cairn_format::key::Key;
 use cairn_format::record::{Batch, EditKind, Record};
 use cairn_format::superblock::{EPOCH_OF_FORMAT, LogArea};
@@ -59,7 +59,7 @@ pub async fn read_log<K: Disk>(
     area: &LogArea,
     log_tag: u64,
 ) -> Result<LogImage, OpenError> {
-    let bytes = read_run(disk, area.run()).await?;
+    let (bytes, unreadable) = read_what_can_be(disk, area.run()).await;
     let mut found: BTreeMap<u64, usize> = BTreeMap::new();
     let (mut acked, mut tail, mut ceiling) = (0, 0, 0);
     for slot in 0..area.blocks.get() {
@@ -89,6 +89,18 @@ pub async fn read_log<K: Disk>(
         let header = Batch::header_of(&bytes[*at..]).expect("it was found by its header");
         next += u64::from(header.blocks.get());
     }
+    // What could not be read may be the next batch, and nobody can tell whether it was acknowledged.
+    // Elsewhere it is a place that the log does not use.
+    let slot = next % area.blocks.get();
+    let header = Batch::header_of(&bytes[slot as usize * BLOCK_BYTES..]);
+    let begun = header.filter(|header| header.position.get() == next);
+    let behind = Run::new(
+        area.run().start.after(slot),
+        begun.map_or(1, |header| u64::from(header.blocks.get()).max(1)),
+    );
+    if let Some(&(block, error)) = unreadable.iter().find(|(block, _)| behind.contains(*block)) {
+        return Err(OpenError::Media { block, error });
+    }
     let shard = ShardId(area.shard.get());
     if next < acked {
         return Err(OpenError::LogDamaged {
@@ -104,18 +116,37 @@ pub async fn read_log<K: Disk>(
     Ok(LogImage { shard, epoch, ceiling: Seq(ceiling), bytes, chain, log_tag })
 }
 
-async fn read_run<K: Disk>(disk: &K, run: Run) -> Result<Vec<u8>, OpenError> {
+/// Reads a run, with zeros in place of the blocks that the device does not give back; those, in order,
+/// with what it said.
+pub(crate) async fn read_what_can_be<K: Disk>(
+    disk: &K,
+    run: Run,
+) -> (Vec<u8>, Vec<(BlockNo, MediaError)>) {
     let mut bytes = Vec::with_capacity(run.bytes() as usize);
+    let mut unreadable = Vec::new();
     let mut at = run.start;
     while at < run.end() {
         let blocks = (run.end().index() - at.index()).min((READ_BYTES / BLOCK_BYTES) as u64);
         let buf = disk.arena().alloc(blocks as usize * BLOCK_BYTES);
         let (buf, read) = disk.read(at, buf).await;
-        read.map_err(|error| OpenError::Media { block: at, error })?;
-        bytes.extend_from_slice(&buf);
+        if read.is_ok() {
+            bytes.extend_from_slice(&buf);
+            at = at.after(blocks);
+            continue;
+        }
+        for block in (0..blocks).map(|n| at.after(n)) {
+            let (buf, read) = disk.read(block, disk.arena().alloc(BLOCK_BYTES)).await;
+            match read {
+                Ok(()) => bytes.extend_from_slice(&buf),
+                Err(error) => {
+                    unreadable.push((block, error));
+                    bytes.resize(bytes.len() + BLOCK_BYTES, 0);
+                }
+            }
+        }
         at = at.after(blocks);
     }
-    Ok(bytes)
+    (bytes, unreadable)
 }
 
 impl LogImage {
