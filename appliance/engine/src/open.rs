@@ -123,7 +123,9 @@ impl std::fmt::Display for OpenError {
                 blocks * BLOCK_BYTES as u64,
                 listed * BLOCK_BYTES as u64
             ),
-            OpenError::Media { block, error } => write!(f, "block {block}: {error:?}"),
+            OpenError::Media { block, error } => {
+                write!(f, "device {} at block {}: {error}", block.device().0, block.index())
+            }
             OpenError::LogDamaged { shard, position, acknowledged } => write!(
                 f,
                 "the log of shard {shard} is damaged at position {position}: changes up to {acknowledged} were acknowledged"

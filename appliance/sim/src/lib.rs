@@ -17,6 +17,7 @@
 pub mod check;
 pub mod client;
 pub mod clock;
+mod damage;
 pub mod digest;
 pub mod disk;
 mod engine;

@@ -11,6 +11,7 @@
 use crate::clock::Clock;
 use crate::digest::{Digest, Event};
 use crate::disk::Disk;
+use crate::fault::SLOWNESS;
 use cairn_base::Nanos;
 use cairn_base::prng::Prng;
 use cairn_reactor::{Config, Gate, Handle, Reactor};
@@ -34,8 +35,9 @@ pub enum Stepped {
     Nowhere,
 }
 
-/// Simulated time that one awaited thing may take: a device is never slower than this.
-pub const PATIENCE: Nanos = Nanos::from_secs(60);
+/// Simulated time that one awaited thing may take: a device that is not told to be slow is never slower
+/// than this.
+const PATIENCE: Nanos = Nanos::from_secs(60);
 
 struct Core {
     /// Takes in mail; returns how much there was.
@@ -99,7 +101,7 @@ impl Machine {
 
     /// Runs the machine until `done` gives something.
     pub fn run_until<T>(&mut self, mut done: impl FnMut() -> Option<T>) -> Result<T, Halt> {
-        let deadline = self.clock.now() + PATIENCE;
+        let deadline = self.clock.now() + self.patience();
         loop {
             if let Some(output) = done() {
                 return Ok(output);
@@ -111,6 +113,12 @@ impl Machine {
                 return Err(Halt::Stuck("nothing is under way"));
             }
         }
+    }
+
+    /// Simulated time that one awaited thing may take on these devices.
+    pub fn patience(&self) -> Nanos {
+        let is_slow = self.disk.media().borrow().faults.is_slow();
+        if is_slow { Nanos(PATIENCE.0 * SLOWNESS) } else { PATIENCE }
     }
 
     /// Lets `duration` pass with everything going on.

@@ -91,12 +91,15 @@ fn run(seeds: impl Iterator<Item = u64> + Send) -> bool {
     let (mut passed, mut failed) = (0, 0);
     let digest = Digest::new(0);
     let mut counters = CounterValues::default();
+    let (mut blows, mut met, mut refused) = (0, 0, 0);
     let work = |seed: &u64| judge(&Scenario::from_seed(*seed), &Log::default());
     parallel::in_order(seeds, work, |seed, verdict| match verdict {
         Verdict::Passed(report) => {
             passed += 1;
             digest.fold(Event::Observe, &[seed, report.digest]);
             counters.add(&report.counters);
+            (blows, met, refused) =
+                (blows + report.blows, met + report.damage_met, refused + report.refused);
         }
         Verdict::Failed(what) => {
             failed += 1;
@@ -108,6 +111,7 @@ fn run(seeds: impl Iterator<Item = u64> + Send) -> bool {
     let counts = CounterValues::NAMES.iter().zip(counters.to_array());
     let counts: Vec<String> = counts.map(|(name, count)| format!("{name} {count}")).collect();
     println!("{}", counts.join(", "));
+    println!("{blows} runs with silent damage, met in {met}; {refused} pools refused in the end");
     conclude(digest.value(), passed, failed)
 }
 

@@ -6,10 +6,11 @@
 //! ends. A durable write is stored when it completes, and replaces older accepted versions of its
 //! blocks, for a device does not put an old version over one that it forced out.
 //!
-//! At a power cut nothing is decided by whole commands. For each sector of 512 bytes the device may
-//! have put any accepted version on the medium, or none; the same holds for writes in flight,
-//! durable or not. A seeded *temper* chooses how: keep all, lose all, by command, or by sector, so
-//! that runs meet the tidy outcomes as well as the torn ones.
+//! At a power cut nothing is decided by whole commands. For each sector the device may have put any
+//! accepted version on the medium, or none; the same holds for writes in flight, durable or not. A
+//! sector is 512 bytes, or 4 KiB: then commands are torn, and no block. A seeded *temper* chooses how:
+//! keep all, lose all, by command, or by sector, so that runs meet the tidy outcomes as well as the
+//! torn ones.
 //!
 //! The cut itself is placed at a chosen command (`Cut`), counted over the writes and flushes of all
 //! devices: just before that command is taken, or just after it had its whole effect and before
@@ -19,7 +20,7 @@
 
 use crate::clock::Clock;
 use crate::digest::{Digest, Event};
-use crate::fault::{Faults, FlushOutcome};
+use crate::fault::{Blow, Faults, FlushOutcome, Lasting, overlap};
 use cairn_base::door::{Durability, MediaError};
 use cairn_base::hash::xxh3;
 use cairn_base::prng::Prng;
@@ -27,8 +28,8 @@ use cairn_base::{BLOCK_BYTES, BlockNo, DeviceId, Nanos, Run};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+/// What a device writes whole, unless it is told otherwise.
 pub const SECTOR_BYTES: usize = 512;
-const SECTORS_PER_BLOCK: usize = BLOCK_BYTES / SECTOR_BYTES;
 
 /// The content of one block; versions share it.
 pub type Block = Rc<[u8]>;
@@ -42,6 +43,16 @@ pub enum Command {
     Write { at: BlockNo, content: Vec<Block>, want: Durability },
     Flush { device: DeviceId },
     Discard { run: Run },
+}
+
+impl Command {
+    fn device(&self) -> DeviceId {
+        match self {
+            Command::Read { at, .. } | Command::Write { at, .. } => at.device(),
+            Command::Flush { device } => *device,
+            Command::Discard { run } => run.start.device(),
+        }
+    }
 }
 
 /// What a completed command answers; a read brings its blocks.
@@ -96,6 +107,7 @@ pub struct Media {
 struct Device {
     blocks: u64,
     fua: bool,
+    sector_bytes: usize,
     stored: BTreeMap<u64, Block>,
     accepted: BTreeMap<u64, Vec<Version>>,
     traffic: Traffic,
@@ -138,6 +150,7 @@ impl Media {
         let device = |&blocks: &u64| Device {
             blocks,
             fua,
+            sector_bytes: SECTOR_BYTES,
             stored: BTreeMap::new(),
             accepted: BTreeMap::new(),
             traffic: Traffic::default(),
@@ -170,6 +183,14 @@ impl Media {
     /// The device has more blocks from now on, as one behind a volume manager may.
     pub fn grow(&mut self, device: DeviceId, more: u64) {
         self.devices[usize::from(device.0)].blocks += more;
+    }
+
+    /// What the devices write whole from now on.
+    pub fn set_sector_bytes(&mut self, bytes: usize) {
+        assert!(BLOCK_BYTES.is_multiple_of(bytes), "a block is whole sectors");
+        for device in &mut self.devices {
+            device.sector_bytes = bytes;
+        }
     }
 
     pub fn has_fua(&self, device: DeviceId) -> bool {
@@ -373,6 +394,7 @@ impl Media {
     }
 
     fn take_effect(&mut self, in_flight: &InFlight) -> Outcome {
+        self.faults.is_gone(in_flight.command.device())?;
         match &in_flight.command {
             Command::Read { at, blocks } => self.read(*at, *blocks),
             Command::Write { at, content, want } => {
@@ -403,15 +425,22 @@ impl Media {
         want: Durability,
     ) -> Result<(), MediaError> {
         let blocks = content.len() as u64;
-        let device = self.device(Run::new(at, blocks))?;
+        let run = Run::new(at, blocks);
+        let device = self.device(run)?;
         device.traffic.writes += 1;
         device.traffic.blocks_written += blocks;
+        let blow = self.faults.blow(run);
         if let Some(errno) = self.faults.write_error() {
             // Some of it may have arrived: a failed write promises nothing either way.
             let arrived = self.prng.below(blocks + 1) as usize;
             self.accept(at, &content[..arrived]);
             return Err(MediaError::Write(errno));
         }
+        let at = match self.strike(run, blow) {
+            Some(at) => at,
+            None => return Ok(()),
+        };
+        self.faults.rewritten(Run::new(at, blocks));
         match want {
             Durability::Cached => self.accept(at, content),
             Durability::Durable => {
@@ -423,6 +452,50 @@ impl Media {
             }
         }
         Ok(())
+    }
+
+    /// What the blow does, and where the write lands, if anywhere.
+    fn strike(&mut self, run: Run, blow: Option<(Blow, Vec<Run>)>) -> Option<BlockNo> {
+        let Some((blow, spared)) = blow else { return Some(run.start) };
+        match blow {
+            Blow::Lost => {
+                self.faults.note_hit(run);
+                return None;
+            }
+            Blow::Misdirected { by } => {
+                self.faults.note_hit(run);
+                let device = run.start.device();
+                let room = self.device_blocks(device) - run.blocks + 1;
+                let there =
+                    Run::new(BlockNo::new(device, (run.start.index() + by) % room), run.blocks);
+                if spared.iter().any(|spared| overlap(*spared, there)) {
+                    return None;
+                }
+                self.faults.note_hit(there);
+                return Some(there.start);
+            }
+            Blow::Rot { pick, bit } => {
+                if let Some(block) = self.victim(pick, &spared) {
+                    self.rot(block, bit as usize % (8 * BLOCK_BYTES));
+                    self.faults.note_hit(Run::new(block, 1));
+                }
+            }
+            Blow::Unreadable { pick } => {
+                if let Some(block) = self.victim(pick, &spared) {
+                    self.faults.fail_reads_of(block, Lasting::UntilWritten);
+                    self.faults.note_hit(Run::new(block, 1));
+                }
+            }
+        }
+        Some(run.start)
+    }
+
+    /// One of the blocks that hold anything, and are not spared.
+    fn victim(&self, pick: u64, spared: &[Run]) -> Option<BlockNo> {
+        let mut all = self.written();
+        all.retain(|block| !spared.iter().any(|spared| overlap(*spared, Run::new(*block, 1))));
+        let at = pick.checked_rem(all.len() as u64)?;
+        Some(all[at as usize])
     }
 
     fn accept(&mut self, at: BlockNo, content: &[Block]) {
@@ -447,6 +520,7 @@ impl Media {
 
     fn discard(&mut self, run: Run) -> Result<(), MediaError> {
         let garbage = self.prng.next_u64();
+        self.faults.rewritten(run);
         let device = self.device(run)?;
         device.traffic.discards += 1;
         for index in run.start.index()..run.start.index() + run.blocks {
@@ -477,6 +551,7 @@ impl Media {
             Command::Discard { .. } => 10 + self.prng.below(50),
         };
         let slow = if self.prng.below(100) == 0 { 40 } else { 1 };
+        let slow = slow * self.faults.slowness(command.device());
         Nanos(micros * slow * 1000 + self.prng.below(1000))
     }
 
@@ -558,9 +633,10 @@ fn survive(device: &mut Device, index: u64, version: &Version, temper: Temper, p
         return;
     }
     let mut bytes = device.stored.get(&index).cloned().unwrap_or_else(zeros).to_vec();
-    for sector in 0..SECTORS_PER_BLOCK {
+    let sector_bytes = device.sector_bytes;
+    for sector in 0..BLOCK_BYTES / sector_bytes {
         if prng.percent(keep_percent) {
-            let range = sector * SECTOR_BYTES..(sector + 1) * SECTOR_BYTES;
+            let range = sector * sector_bytes..(sector + 1) * sector_bytes;
             bytes[range.clone()].copy_from_slice(&version.content[range]);
         }
     }

@@ -1,7 +1,7 @@
 //! What a power cut may and may not take.
 
 use super::*;
-use crate::fault::Lasting;
+use crate::fault::{Blow, Lasting, SLOWNESS};
 
 const META: DeviceId = DeviceId(0);
 
@@ -206,4 +206,130 @@ fn traffic_counts_commands_and_blocks_by_device() {
     assert_eq!(media.traffic(META), expected);
     assert_eq!(media.traffic(DeviceId(1)), Traffic::default());
     assert_eq!(media.commands(), 2);
+}
+
+#[test]
+fn a_device_of_large_sectors_tears_commands_and_no_block() {
+    let mut torn_commands = 0;
+    for seed in 0..64 {
+        let mut media = media(seed);
+        media.set_sector_bytes(BLOCK_BYTES);
+        let four = |tag| vec![block(tag), block(tag), block(tag), block(tag)];
+        let write = |tag, want| Command::Write { at: at(5), content: four(tag), want };
+        run(&mut media, write(1, Durability::Durable)).expect("written");
+        run(&mut media, write(2, Durability::Cached)).expect("written");
+        media.power_off();
+        let left = (5..9).map(|index| tags(&media.peek_stored(at(index)).expect("stored")));
+        let left: Vec<Vec<u8>> = left.collect();
+        assert!(left.iter().all(|tags| tags.len() == 1), "{left:?}");
+        torn_commands += usize::from(left.iter().any(|tags| *tags != left[0]));
+    }
+    assert!(torn_commands > 0, "some blocks of a command may be lost and others not");
+}
+
+#[test]
+fn a_lost_write_is_acknowledged_and_leaves_what_was_there() {
+    let mut media = media(1);
+    run(&mut media, write(1, 5, Durability::Durable)).expect("written");
+    media.faults.strike(1, Blow::Lost, Vec::new());
+    run(&mut media, write(1, 6, Durability::Durable)).expect("written");
+    run(&mut media, write(2, 5, Durability::Durable)).expect("it says so");
+    run(&mut media, write(2, 6, Durability::Durable)).expect("written");
+    assert_eq!(tags(&media.peek(at(5)).expect("the old one")), [1]);
+    assert_eq!(tags(&media.peek(at(6)).expect("the new one")), [2]);
+    assert_eq!(media.faults.hit().iter().copied().collect::<Vec<_>>(), [at(5)]);
+    assert_eq!(media.faults.injected_count(), 0, "no device reported it");
+}
+
+#[test]
+fn a_misdirected_write_lands_elsewhere_and_leaves_its_own_place() {
+    let mut media = media(1);
+    run(&mut media, write(1, 5, Durability::Durable)).expect("written");
+    media.faults.strike(0, Blow::Misdirected { by: 62 }, Vec::new());
+    run(&mut media, write(2, 5, Durability::Durable)).expect("it says so");
+    assert_eq!(tags(&media.peek(at(5)).expect("the old one")), [1]);
+    assert_eq!(tags(&media.peek(at(3)).expect("landed")), [2]);
+    assert_eq!(media.faults.hit().iter().copied().collect::<Vec<_>>(), [at(3), at(5)]);
+}
+
+#[test]
+fn a_blow_falls_with_a_write_and_spares_what_it_is_told_to() {
+    let spared = vec![Run::new(at(0), 8)];
+    let mut media = media(1);
+    run(&mut media, write(1, 5, Durability::Durable)).expect("written");
+    run(&mut media, write(1, 9, Durability::Durable)).expect("written");
+    media.faults.strike(0, Blow::Rot { pick: 7, bit: 9 }, spared.clone());
+    run(&mut media, write(1, 6, Durability::Durable)).expect("does not count");
+    assert!(media.faults.hit().is_empty());
+    run(&mut media, write(1, 10, Durability::Durable)).expect("written");
+    assert_eq!(media.peek(at(9)).expect("rotten")[1], 1 ^ 2);
+    assert_eq!(media.faults.hit().iter().copied().collect::<Vec<_>>(), [at(9)]);
+    media.faults.strike(0, Blow::Lost, spared);
+    run(&mut media, write(3, 7, Durability::Durable)).expect("does not count");
+    assert_eq!(tags(&media.peek(at(7)).expect("written")), [3]);
+}
+
+#[test]
+fn an_unreadable_block_fails_every_read_until_it_is_written_also_after_a_restart() {
+    let mut media = media(1);
+    run(&mut media, write(1, 5, Durability::Durable)).expect("written");
+    media.faults.strike(0, Blow::Unreadable { pick: 0 }, Vec::new());
+    run(&mut media, write(1, 9, Durability::Durable)).expect("written");
+    let read = |media: &mut Media| run(media, Command::Read { at: at(4), blocks: 4 }).err();
+    assert_eq!(read(&mut media), Some(MediaError::Read(5)));
+    assert_eq!(read(&mut media), Some(MediaError::Read(5)));
+    media.power_off();
+    media.power_on();
+    media.faults.restart();
+    assert_eq!(read(&mut media), Some(MediaError::Read(5)));
+    run(&mut media, write(2, 5, Durability::Durable)).expect("written");
+    assert_eq!(read(&mut media), None);
+    assert_eq!(media.faults.injected_count(), 0, "it is damage and no failing device");
+}
+
+#[test]
+fn a_device_that_is_gone_fails_everything_and_comes_back_unless_it_is_gone_for_good() {
+    for for_good in [false, true] {
+        let mut media = media(1);
+        media.faults.lose_device(META, 1, for_good);
+        run(&mut media, write(1, 5, Durability::Durable)).expect("not yet");
+        assert_eq!(media.faults.gone_for_good(), None);
+        let other = Command::Flush { device: DeviceId(1) };
+        run(&mut media, other).expect("another device");
+        let all = [
+            write(2, 5, Durability::Durable),
+            Command::Flush { device: META },
+            Command::Read { at: at(5), blocks: 1 },
+            Command::Discard { run: Run::new(at(5), 1) },
+        ];
+        for command in all {
+            let gone = run(&mut media, command).err();
+            assert_eq!(gone, Some(MediaError::Gone));
+        }
+        media.power_off();
+        media.power_on();
+        media.faults.restart();
+        let read = run(&mut media, Command::Read { at: at(5), blocks: 1 });
+        match for_good {
+            true => assert_eq!(read.err(), Some(MediaError::Gone)),
+            false => assert_eq!(tags(&read.expect("it is back")[0]), [1]),
+        }
+        assert_eq!(media.faults.gone_for_good().is_some(), for_good);
+    }
+}
+
+#[test]
+fn a_slow_device_takes_its_time_for_so_many_commands() {
+    let mut media = media(1);
+    media.faults.slow_down(META, 1, 2);
+    let mut took = Vec::new();
+    for _ in 0..4 {
+        let before = media.clock.now();
+        media.submit(write(1, 5, Durability::Cached)).expect("on");
+        took.push(media.next_due().expect("under way").0 - before.0);
+        media.complete_next().expect("it ends").1.expect("written");
+    }
+    // Ten microseconds at least, and with the slowest usual command not 40 times a hundred.
+    let slow = took.iter().map(|ns| *ns >= 10_000 * SLOWNESS).collect::<Vec<_>>();
+    assert_eq!(slow, [false, true, true, false], "{took:?}");
 }

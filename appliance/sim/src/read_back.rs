@@ -1,7 +1,8 @@
 //! The whole tree, read through the engine's own operations.
 //!
 //! Files up to a few MiB are read whole. Of larger ones, which are sparse, only the blocks are read
-//! in which the model finds anything but zeros possible, with their neighbours.
+//! in which the model finds anything but zeros possible, with their neighbours. What cannot be read for
+//! damage is left out and noted; whether there may be any is the caller's to say.
 
 use crate::client::{Client, IO_BYTES_MAX};
 use crate::media::Block;
@@ -23,11 +24,22 @@ impl Client {
         let mut seen = Seen::default();
         let mut todo = vec![InodeNo::ROOT];
         while let Some(ino) = todo.pop() {
-            if seen.nodes.contains_key(&ino) {
+            if seen.nodes.contains_key(&ino) || seen.damaged.contains_key(&ino) {
                 continue;
             }
-            let node = self.read_node(ino, probes).await;
-            let node = node.map_err(|error| format!("inode {ino} cannot be read: {error}"))?;
+            let mut damage = Vec::new();
+            let node = match self.read_node(ino, probes, &mut damage).await {
+                Ok(node) => Some(node),
+                Err(error) if error.is_trouble() => {
+                    damage.push(error);
+                    None
+                }
+                Err(error) => return Err(format!("inode {ino} cannot be read: {error}")),
+            };
+            if !damage.is_empty() {
+                seen.damaged.insert(ino, damage);
+            }
+            let Some(node) = node else { continue };
             if let SeenBody::Directory(entries) = &node.body {
                 todo.extend(entries.values());
             }
@@ -36,7 +48,12 @@ impl Client {
         Ok(seen)
     }
 
-    async fn read_node(&self, ino: InodeNo, probes: &BTreeSet<u64>) -> Result<SeenNode, FsError> {
+    async fn read_node(
+        &self,
+        ino: InodeNo,
+        probes: &BTreeSet<u64>,
+        damage: &mut Vec<FsError>,
+    ) -> Result<SeenNode, FsError> {
         let attr: Attr = self.shard.call(op::Getattr { ino }).await?;
         let body = match attr.kind {
             FileKind::Directory => {
@@ -46,7 +63,9 @@ impl Client {
                 }
                 SeenBody::Directory(entries)
             }
-            FileKind::Regular => SeenBody::File(self.read_file(ino, attr.size, probes).await?),
+            FileKind::Regular => {
+                SeenBody::File(self.read_file(ino, attr.size, probes, damage).await?)
+            }
             FileKind::Symlink => {
                 let readlink = op::Readlink { cred: Cred::root(), ino };
                 SeenBody::Symlink(self.shard.call(readlink).await?.target)
@@ -68,25 +87,38 @@ impl Client {
         ino: InodeNo,
         size: u64,
         probes: &BTreeSet<u64>,
+        damage: &mut Vec<FsError>,
     ) -> Result<SeenFile, FsError> {
         let mut blocks = BTreeMap::new();
+        let mut wanted: BTreeSet<u64> = BTreeSet::new();
         if size <= WHOLE_BYTES_MAX {
             let mut offset = 0;
             while offset < size {
-                let (bytes, _) = self.read(ino, offset, IO_BYTES_MAX).await?;
-                if bytes.len() as u64 != (size - offset).min(u64::from(IO_BYTES_MAX)) {
-                    return Err(FsError::Invalid); // short of its own size
+                let end = size.min(offset + u64::from(IO_BYTES_MAX));
+                match self.read(ino, offset, IO_BYTES_MAX).await {
+                    Ok((bytes, _)) if bytes.len() as u64 != end - offset => {
+                        return Err(FsError::Invalid); // short of its own size
+                    }
+                    Ok((bytes, _)) => add_blocks(&mut blocks, offset / BLOCK, &bytes),
+                    // Then one by one.
+                    Err(error) if error.is_trouble() => {
+                        damage.push(error);
+                        wanted.extend(offset / BLOCK..end.div_ceil(BLOCK));
+                    }
+                    Err(error) => return Err(error),
                 }
-                add_blocks(&mut blocks, offset / BLOCK, &bytes);
                 offset += u64::from(IO_BYTES_MAX);
             }
-            return Ok(SeenFile { size, blocks });
+        } else {
+            let near = probes.iter().flat_map(|&n| [n.saturating_sub(1), n, n + 1]);
+            wanted.extend(near.filter(|n| n * BLOCK < size));
         }
-        let near = probes.iter().flat_map(|&n| [n.saturating_sub(1), n, n + 1]);
-        let wanted: BTreeSet<u64> = near.filter(|n| n * BLOCK < size).collect();
         for index in wanted {
-            let (bytes, _) = self.read(ino, index * BLOCK, BLOCK as u32).await?;
-            add_blocks(&mut blocks, index, &bytes);
+            match self.read(ino, index * BLOCK, BLOCK as u32).await {
+                Ok((bytes, _)) => add_blocks(&mut blocks, index, &bytes),
+                Err(error) if error.is_trouble() => damage.push(error),
+                Err(error) => return Err(error),
+            }
         }
         Ok(SeenFile { size, blocks })
     }

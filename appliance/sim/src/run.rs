@@ -6,19 +6,18 @@
 
 use crate::check;
 use crate::digest::Event;
-use crate::fault::Faults;
-use crate::machine::{Halt, PATIENCE, Stepped};
+use crate::machine::{Halt, Stepped};
 use crate::media::{Cut, CutEffect};
 use crate::model::act::{Act, RequestId};
 use crate::model::history::History;
 use crate::model::reading::Answer;
 use crate::model::seen::Seen;
 use crate::model::tree::Inodes;
-use crate::scenario::{Fault, Log, Report, Scenario};
+use crate::scenario::{Fault, Log, Report, Scenario, Slow};
 use crate::workload::Workload;
 use crate::world::{BootError, World};
 use cairn_base::prng::Prng;
-use cairn_base::{BLOCK_BYTES, DeviceId, Nanos};
+use cairn_base::{BLOCK_BYTES, DeviceId, Nanos, Run as BlockRun};
 use cairn_engine::Grow;
 use cairn_engine::error::FsError;
 use std::cell::RefCell;
@@ -41,16 +40,21 @@ pub(crate) struct Run<'a> {
     pub(crate) prng: Prng,
     answers: Answers,
     /// Clients that wait for no answer.
-    idle: Vec<usize>,
+    pub(crate) idle: Vec<usize>,
     pub(crate) last_answer: Nanos,
     pub(crate) next_id: u32,
     pub(crate) report: Report,
     versions: check::versions::Versions,
+    /// For the wall clock, which is set while clients are at work.
+    jumps: Prng,
+    /// The pool is beyond what is promised to survive, and has been looked at.
+    pub(crate) over: bool,
 }
 
 impl<'a> Run<'a> {
     pub(crate) fn new(scenario: &'a Scenario, log: &'a Log) -> Run<'a> {
         let world = World::new(scenario.seed, scenario.world.clone());
+        world.media.borrow_mut().set_sector_bytes(scenario.sector_bytes);
         Run::resume(scenario, log, world, History::default(), 1)
     }
 
@@ -75,6 +79,8 @@ impl<'a> Run<'a> {
             next_id,
             report: Report::default(),
             versions: check::versions::Versions::default(),
+            jumps: Prng::new(scenario.seed ^ 0x6a6d_7021),
+            over: false,
         }
     }
 
@@ -82,17 +88,26 @@ impl<'a> Run<'a> {
         self.world.format().map_err(|error| format!("format: {error:?}"))?;
         self.boot(false)?;
         for round in 0..self.scenario.rounds {
-            if round == 1 {
-                self.plant_fault();
+            match round {
+                0 => self.plant_slowness(),
+                1 => {
+                    self.plant_fault();
+                    self.plant_blow();
+                }
+                _ => {}
             }
             self.round().map_err(|what| format!("round {round}: {what}"))?;
+            if self.over {
+                break;
+            }
         }
-        if self.scenario.rot > 0 {
+        if self.scenario.rot > 0 && !self.over {
             self.rot().map_err(|what| format!("with rot: {what}"))?;
         }
         self.crash();
         self.report.digest = self.world.digest.value();
         self.report.commands = self.world.media.borrow().commands();
+        self.report.blows = u64::from(!self.world.media.borrow().faults.hit().is_empty());
         self.report.checked_reads = self.history.checked_reads();
         Ok(self.report)
     }
@@ -100,7 +115,10 @@ impl<'a> Run<'a> {
     fn round(&mut self) -> Result<(), String> {
         // Long rounds are there to come to their end, now and then.
         let cuts = if self.scenario.requests < 800 { 85 } else { 40 };
-        if self.prng.percent(cuts) {
+        // What a device silently did to the log's last batch shows only once another one followed.
+        let is_struck =
+            self.scenario.blow.is_some() && self.world.media.borrow().faults.may_strike();
+        if self.prng.percent(cuts) && !is_struck {
             // A request takes about three commands.
             let bits = (3 * self.scenario.requests).ilog2() + 1;
             let cut = self.draw_cut(u64::from(bits));
@@ -110,7 +128,11 @@ impl<'a> Run<'a> {
         match self.traffic() {
             Ok(()) => self.log.say(|| "the power goes with all requests answered".into()),
             Err(Stop::PowerOff) => self.log.say(|| "the power goes".into()),
+            Err(Stop::Damage) => self.after_damage().map_err(Stop::into_text)?,
             Err(Stop::Wrong(what)) => return Err(what),
+        }
+        if is_struck {
+            self.let_marks_come().map_err(Stop::into_text)?;
         }
         self.crash_and_compare()
     }
@@ -120,16 +142,24 @@ impl<'a> Run<'a> {
         self.crash();
         self.report.cuts += 1;
         self.report.faults += self.faults_fired();
-        self.world.media.borrow_mut().faults = Faults::default();
+        self.world.media.borrow_mut().faults.restart();
         self.answers.borrow_mut().clear();
         if self.prng.percent(30) {
             let days = self.prng.below(5) as i64 - 2;
             self.world.clock.jump_wall(days * 86_400_000_000_000);
         }
         self.boot(true)?;
+        if self.over {
+            return Ok(());
+        }
         let seen = self.read_back().map_err(Stop::into_text)?;
         self.log.say(|| "the tree is read back and compared".into());
         self.history.settle_crash(&seen).map_err(|what| format!("after the crash: {what}"))?;
+        if !seen.damaged.is_empty() {
+            self.report.damage_met = 1;
+            self.over = true;
+            return Ok(());
+        }
         self.versions.check(&seen)?;
         let indexes = check::indexes::check(&mut self.world, &seen);
         indexes.map_err(|halt| Stop::from(halt).into_text())??;
@@ -151,6 +181,15 @@ impl<'a> Run<'a> {
                 media.faults.fail_flush(DeviceId(device), after, lasting);
             }
             Some(Fault::WriteFails { after }) => media.faults.fail_write(after),
+            Some(Fault::DeviceGone { device, after, for_good }) => {
+                media.faults.lose_device(DeviceId(device), after, for_good);
+            }
+        }
+    }
+
+    fn plant_slowness(&mut self) {
+        if let Some(Slow { device, after, commands }) = self.scenario.slow {
+            self.world.media.borrow_mut().faults.slow_down(DeviceId(device), after, commands);
         }
     }
 
@@ -170,7 +209,9 @@ impl<'a> Run<'a> {
             let block = written[self.prng.below(written.len() as u64) as usize];
             let bit = self.prng.below(8 * BLOCK_BYTES as u64) as usize;
             self.log.say(|| format!("bit {bit} of block {block} rots"));
-            self.world.media.borrow_mut().rot(block, bit);
+            let mut media = self.world.media.borrow_mut();
+            media.rot(block, bit);
+            media.faults.note_hit(BlockRun::new(block, 1));
         }
         match self.world.boot(1) {
             Ok(()) => {}
@@ -180,14 +221,8 @@ impl<'a> Run<'a> {
             }
             Err(BootError::Halted(halt)) => return Err(format!("{halt:?}")),
         }
-        match self.read_back() {
-            Ok(seen) => self.history.settle_crash(&seen),
-            Err(Stop::Wrong(what)) if what.contains("damage") => {
-                self.log.say(|| what);
-                Ok(())
-            }
-            Err(stop) => Err(stop.into_text()),
-        }
+        let seen = self.read_back().map_err(Stop::into_text)?;
+        self.history.settle_crash(&seen)
     }
 
     /// Clients at work, until the round's requests are answered.
@@ -206,6 +241,9 @@ impl<'a> Run<'a> {
             let crowd = self.history.worlds_len() > WORLDS_MAX;
             if self.history.is_idle() && (crowd || left == 0) {
                 let seen = self.read_back()?;
+                if !seen.damaged.is_empty() {
+                    return Err(Stop::Damage);
+                }
                 let settled = self.history.settle_idle(&seen);
                 settled.map_err(|what| Stop::Wrong(format!("with all answered: {what}")))?;
                 if left == 0 {
@@ -220,9 +258,22 @@ impl<'a> Run<'a> {
                 // Long enough for everything that waits for idleness or age.
                 self.world.machine().idle(Nanos::from_secs(5))?;
             }
+            if self.scenario.clock_jumps && self.jumps.percent(1) && self.jumps.percent(20) {
+                self.set_the_clock();
+            }
             let stepped = self.world.machine().step()?;
             self.demand_progress(stepped)?;
         }
+    }
+
+    /// As an operator does, or a time server: by years, or by a moment, either way.
+    fn set_the_clock(&mut self) {
+        const DAY_NS: i64 = 86_400_000_000_000;
+        let most = [1_000_000, 120_000_000_000, 3 * DAY_NS, 10 * 365 * DAY_NS];
+        let most = most[self.jumps.below(most.len() as u64) as usize];
+        let by = self.jumps.below(2 * most as u64) as i64 - most;
+        self.log.say(|| format!("the wall clock is set by {} ms", by / 1_000_000));
+        self.world.clock.jump_wall(by);
     }
 
     /// A device grows under the pool, and the pool takes it up whenever it comes to that.
@@ -251,7 +302,7 @@ impl<'a> Run<'a> {
     }
 
     pub(crate) fn demand_progress(&self, stepped: Stepped) -> Result<(), Stop> {
-        let late = self.world.clock.now() > self.last_answer + PATIENCE;
+        let late = self.world.clock.now() > self.last_answer + self.world.patience();
         if !self.history.is_idle() && (stepped == Stepped::Nowhere || late) {
             return Err(Stop::Wrong("a request is never answered".into()));
         }
@@ -308,11 +359,16 @@ impl<'a> Run<'a> {
     pub(crate) fn take_answers(&mut self) -> Result<(), Stop> {
         while self.faults_fired() == 0 {
             let Some((id, client, answer)) = self.pop_answer() else { break };
-            if let Answer::Refused(error @ (FsError::Stopped | FsError::Media { .. })) = answer {
-                return Err(Stop::Wrong(format!("{id:?} met {error} without any fault")));
+            if let Answer::Refused(error) = answer
+                && error.is_trouble()
+            {
+                self.explain_damage(error)
+                    .map_err(|what| Stop::Wrong(format!("{id:?}: {what}")))?;
+                self.idle.push(client);
+                return Err(Stop::Damage);
             }
-            if let Answer::Refused(error @ FsError::Corrupt { .. }) = answer {
-                return Err(Stop::Wrong(format!("{id:?}: {error}")));
+            if answer == Answer::Refused(FsError::Stopped) {
+                return Err(Stop::Wrong(format!("{id:?} met a shard that stopped by itself")));
             }
             self.history.answer(id, &answer).map_err(Stop::Wrong)?;
             self.idle.push(client);
@@ -321,7 +377,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn pop_answer(&self) -> Option<(RequestId, usize, Answer)> {
+    pub(crate) fn pop_answer(&self) -> Option<(RequestId, usize, Answer)> {
         let (id, client, answer) = self.answers.borrow_mut().pop_front()?;
         self.log.say(|| format!("{id:?} answered: {}", brief(&answer)));
         self.fold_answer(id, &answer);
@@ -362,6 +418,12 @@ impl<'a> Run<'a> {
                     self.report.cuts_in_recovery += 1;
                     self.world.crash();
                 }
+                Err(BootError::Refused(what)) => {
+                    self.explain_refusal(&what)?;
+                    self.report.refused = 1;
+                    self.over = true;
+                    break;
+                }
                 Err(error) => return Err(format!("boot with {shards} shards: {error:?}")),
             }
         }
@@ -389,6 +451,7 @@ impl<'a> Run<'a> {
         let seen =
             self.world.machine().run(core, async move { client.read_back(&probes).await })?;
         let seen = seen.map_err(Stop::Wrong)?;
+        self.explain_all_damage(&seen).map_err(Stop::Wrong)?;
         seen.fold_into(&self.world.digest);
         Ok(seen)
     }
@@ -401,6 +464,8 @@ impl<'a> Run<'a> {
 /// Why traffic ended early.
 pub(crate) enum Stop {
     PowerOff,
+    /// Somebody met what a blow has hit.
+    Damage,
     Wrong(String),
 }
 
@@ -408,6 +473,7 @@ impl Stop {
     pub(crate) fn into_text(self) -> String {
         match self {
             Stop::PowerOff => "the power went without a cut being planted".into(),
+            Stop::Damage => "damage was met again".into(),
             Stop::Wrong(what) => what,
         }
     }

@@ -9,9 +9,11 @@
 //! `Scenario` is plain data: what a seed says, and what shrinking makes smaller. `run` is a pure
 //! function of it.
 
-use crate::fault::Lasting;
+use crate::fault::{Blow, Lasting};
+use crate::media::SECTOR_BYTES;
 use crate::run::Run;
 use crate::world::WorldConfig;
+use cairn_base::BLOCK_BYTES;
 use cairn_base::prng::Prng;
 use cairn_engine::counters::CounterValues;
 use std::cell::RefCell;
@@ -36,6 +38,14 @@ pub struct Scenario {
     pub grow: bool,
     /// A device error, in the second round.
     pub fault: Option<Fault>,
+    /// What the devices write whole.
+    pub sector_bytes: usize,
+    /// Damage that no device reports, in the second round.
+    pub blow: Option<PlannedBlow>,
+    /// A device that is slow for a while, in the first round.
+    pub slow: Option<Slow>,
+    /// The wall clock is set, forward and back, while clients are at work.
+    pub clock_jumps: bool,
     /// Blocks that rot, at the very end.
     pub rot: usize,
 }
@@ -43,8 +53,36 @@ pub struct Scenario {
 /// What a device reports, this many of its kind from the beginning of the round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    FlushFails { device: u8, after: u64, lasting: Lasting },
-    WriteFails { after: u64 },
+    FlushFails {
+        device: u8,
+        after: u64,
+        lasting: Lasting,
+    },
+    WriteFails {
+        after: u64,
+    },
+    /// Every command of it fails, until the machine starts again or for good.
+    DeviceGone {
+        device: u8,
+        after: u64,
+        for_good: bool,
+    },
+}
+
+/// A blow that falls with one of the writes of a round; the logs, roots and superblocks may be spared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlannedBlow {
+    pub blow: Blow,
+    pub after: u64,
+    pub trees_only: bool,
+}
+
+/// So many commands of a device take a thousand times as long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slow {
+    pub device: u8,
+    pub after: u64,
+    pub commands: u64,
 }
 
 /// What a run that found nothing did.
@@ -57,6 +95,10 @@ pub struct Report {
     pub commands: u64,
     pub checked_reads: u64,
     pub faults: u64,
+    /// Blows that fell, in how many runs damage was met, and pools that were refused for either.
+    pub blows: u64,
+    pub damage_met: u64,
+    pub refused: u64,
     /// What the engine counted, over all boots.
     pub counters: CounterValues,
 }
@@ -95,6 +137,10 @@ impl Scenario {
             grow: Prng::new(seed ^ 0x6772_6f77).percent(15),
             over_nfs: Prng::new(seed ^ 0x6f76_6e66).percent(35),
             fault,
+            sector_bytes: SECTOR_BYTES,
+            blow: None,
+            slow: None,
+            clock_jumps: false,
             rot: if prng.percent(30) { 1 + prng.below(3) as usize } else { 0 },
         };
         if prng.percent(8) {
@@ -118,7 +164,44 @@ impl Scenario {
             scenario.clients = 4;
             scenario.world.tablets = 2;
         }
+        scenario.draw_later_faults();
         scenario
+    }
+
+    /// Faults that came later: each from numbers of its own, so that a seed without them stays what it
+    /// was.
+    fn draw_later_faults(&mut self) {
+        let seed = self.seed;
+        let devices = self.world.device_blocks.len() as u64;
+        if Prng::new(seed ^ 0x7365_6374).percent(25) {
+            self.sector_bytes = BLOCK_BYTES;
+        }
+        let mut prng = Prng::new(seed ^ 0x676f_6e65);
+        if self.fault.is_none() && prng.percent(8) {
+            let (device, after) = (prng.below(devices) as u8, prng.below(300));
+            self.fault = Some(Fault::DeviceGone { device, after, for_good: prng.percent(40) });
+            self.rounds = self.rounds.max(2);
+        }
+        let mut prng = Prng::new(seed ^ 0x736c_6f77);
+        if prng.percent(10) {
+            let (device, after) = (prng.below(devices) as u8, prng.below(200));
+            self.slow = Some(Slow { device, after, commands: 1 + prng.below(60) });
+        }
+        self.clock_jumps = Prng::new(seed ^ 0x6a75_6d70).percent(15);
+        let mut prng = Prng::new(seed ^ 0x626c_6f77);
+        // One thing at a time, where the other makes it uncertain what was promised.
+        if self.fault.is_none() && prng.percent(30) {
+            let pick = prng.next_u64();
+            let blow = match prng.below(4) {
+                0 => Blow::Lost,
+                1 => Blow::Misdirected { by: 1 + pick % (1 << (1 + prng.below(15))) },
+                2 => Blow::Rot { pick, bit: prng.below(8 * BLOCK_BYTES as u64) },
+                _ => Blow::Unreadable { pick },
+            };
+            let after = prng.below(2 * u64::from(self.requests));
+            self.blow = Some(PlannedBlow { blow, after, trees_only: prng.percent(70) });
+            self.rounds = self.rounds.max(2);
+        }
     }
 
     /// The error says what was found. Panics of the engine pass through: see `verdict.rs`.

@@ -66,7 +66,7 @@ impl Run<'_> {
         let reached = match self.second_part(script) {
             Ok(()) => false,
             Err(Stop::PowerOff) => true,
-            Err(Stop::Wrong(what)) => return Err(what),
+            Err(stop @ (Stop::Damage | Stop::Wrong(_))) => return Err(stop.into_text()),
         };
         self.crash_and_compare()?;
         Ok(reached)

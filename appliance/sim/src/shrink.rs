@@ -4,6 +4,7 @@
 //! first: shrinking tries simpler ones of the same seed and of derived seeds, and keeps the first
 //! that fails. It goes on until nothing simpler does.
 
+use crate::media::SECTOR_BYTES;
 use crate::scenario::{Log, Scenario};
 use crate::verdict::{Verdict, judge};
 
@@ -49,6 +50,10 @@ fn simpler(scenario: &Scenario) -> Vec<Scenario> {
     with(&|s| s.over_nfs = false);
     with(&|s| s.churn = false);
     with(&|s| s.fault = None);
+    with(&|s| s.blow = None);
+    with(&|s| s.slow = None);
+    with(&|s| s.clock_jumps = false);
+    with(&|s| s.sector_bytes = SECTOR_BYTES);
     with(&|s| s.clients = 1);
     with(&|s| s.shards_max = 1);
     with(&|s| s.rounds = (s.rounds - 1).max(1));

@@ -15,7 +15,7 @@ use crate::model::act::Act;
 use crate::model::reading::Answer;
 use crate::model::tree::Inodes;
 use crate::nfs::{NfsClient, Service, Verifiers};
-use cairn_base::door;
+use cairn_base::{Nanos, door};
 use cairn_engine::Shard;
 use cairn_engine::error::FsError;
 use cairn_nfs::{NfsConfig, NfsServer};
@@ -124,6 +124,11 @@ impl World {
     /// The running machine. Only a booted world has one.
     pub fn machine(&mut self) -> &mut Machine {
         &mut self.booted.as_mut().expect("the world is booted").machine
+    }
+
+    /// Simulated time that one awaited thing may take in the running machine.
+    pub fn patience(&self) -> Nanos {
+        self.booted.as_ref().map_or(Nanos(0), |booted| booted.machine.patience())
     }
 
     pub fn is_booted(&self) -> bool {

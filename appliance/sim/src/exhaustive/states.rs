@@ -13,7 +13,7 @@
 use super::scripts::{NAMES, Script};
 use crate::check;
 use crate::clock::Clock;
-use crate::media::{Image, Temper};
+use crate::media::{Image, SECTOR_BYTES, Temper};
 use crate::model::act::{Act, EntryName, NodeId, Place};
 use crate::model::history::History;
 use crate::model::tree::Tree;
@@ -299,6 +299,10 @@ fn scenario(fua: bool) -> Scenario {
         over_nfs: false,
         grow: false,
         fault: None,
+        sector_bytes: SECTOR_BYTES,
+        blow: None,
+        slow: None,
+        clock_jumps: false,
         rot: 0,
     }
 }

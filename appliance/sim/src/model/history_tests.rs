@@ -128,7 +128,7 @@ fn seen(names: &[(&str, u64)]) -> Seen {
         let body = SeenBody::File(SeenFile::default());
         nodes.insert(ino(n), node(FileKind::Regular, 1, body));
     }
-    Seen { nodes }
+    Seen { nodes, ..Seen::default() }
 }
 
 /// a is there and answered; its rename to b and a new c are under way.

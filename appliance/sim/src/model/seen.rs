@@ -4,6 +4,7 @@ use crate::digest::{Digest, Event};
 use crate::model::act::EntryName;
 use crate::model::file::SeenFile;
 use cairn_engine::attr::FileKind;
+use cairn_engine::error::FsError;
 use cairn_format::{InodeNo, Seq};
 use std::collections::BTreeMap;
 
@@ -32,6 +33,9 @@ pub enum SeenBody {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     pub nodes: BTreeMap<InodeNo, SeenNode>,
+    /// Inodes of which something could not be read, with the errors. A file is among `nodes` all the same,
+    /// with those of its blocks that could; of others nothing is known.
+    pub damaged: BTreeMap<InodeNo, Vec<FsError>>,
 }
 
 impl Seen {

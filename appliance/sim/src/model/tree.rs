@@ -382,6 +382,9 @@ impl Tree {
             }
             inodes.insert(id, ino);
             let (Some(node), Some(shown)) = (self.node(id), seen.nodes.get(&ino)) else {
+                if seen.damaged.contains_key(&ino) {
+                    continue; // and whatever is below it
+                }
                 return fail("not readable".into());
             };
             if let Err(what) = self.judge_node(id, node, shown, allow) {
