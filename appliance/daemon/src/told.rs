@@ -24,11 +24,11 @@ impl Told {
         for trouble in self.news(notes, clock.monotonic()) {
             let way_out = match trouble.during {
                 During::WriteBack => "",
-                During::Operation(_) | During::Removal => {
+                During::Operation(_) | During::Removal | During::Upkeep(_) => {
                     "; `cairn check --data` tells all that is damaged (EIO)"
                 }
             };
-            tracing::error!(shard, ino = trouble.ino.raw(), "{trouble}{way_out}");
+            tracing::error!(shard, ino = trouble.ino.map(|ino| ino.raw()), "{trouble}{way_out}");
         }
         if untold > 0 {
             tracing::error!(shard, "{untold} more calls and write-backs met errors of a device");
@@ -54,7 +54,7 @@ mod tests {
     use cairn_format::InodeNo;
 
     fn trouble(raw: u64) -> Trouble {
-        let ino = InodeNo::from_raw(raw).unwrap();
+        let ino = InodeNo::from_raw(raw);
         Trouble { during: During::Operation("Read"), ino, error: FsError::Stopped }
     }
 

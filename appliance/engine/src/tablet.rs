@@ -6,7 +6,7 @@
 use crate::block::{Absent, FilterBuf, Nodes};
 use crate::data::Overlays;
 use crate::log::merges::Merges;
-use crate::log::{Entry, Memtable, MemtableBytes, Ticket};
+use crate::log::{Barred, Entry, Memtable, MemtableBytes, Ticket};
 use crate::sabotage::{Sabotage, planted};
 use crate::space::{Reads, Space};
 use crate::tree::{self, Hit};
@@ -71,6 +71,8 @@ pub struct Tablet {
     /// One freeze, relog, merge or fold step at a time.
     pub remaking: Semaphore,
     pub merges: Merges,
+    /// Log trees that damage is in the way of.
+    pub barred: Barred,
     pub paying: Cell<Paying>,
 }
 
@@ -116,6 +118,7 @@ impl Tablet {
             root_block_generation: Cell::new(body.generation.get()),
             remaking: Semaphore::new(1),
             merges: Merges::default(),
+            barred: Barred::default(),
             paying: Cell::default(),
         }
     }

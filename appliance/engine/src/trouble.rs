@@ -7,7 +7,7 @@
 use crate::error::FsError;
 use crate::shard::Shard;
 use cairn_base::door::Doors;
-use cairn_format::InodeNo;
+use cairn_format::{InodeNo, TabletId};
 use std::cell::{Cell, RefCell};
 use std::fmt;
 
@@ -22,19 +22,27 @@ pub enum During {
     WriteBack,
     /// A file without names cannot be removed, and keeps its space.
     Removal,
+    /// Log trees cannot be folded or merged, or free runs not be found.
+    Upkeep(TabletId),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trouble {
     pub during: During,
-    pub ino: InodeNo,
+    /// Of calls, write-backs and removals.
+    pub ino: Option<InodeNo>,
     pub error: FsError,
 }
 
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Trouble { during, ino, error } = self;
+        let ino = ino.map_or(0, InodeNo::raw);
         match during {
+            During::Upkeep(tablet) => write!(
+                f,
+                "tablet {tablet} goes on without what cannot be read of its trees: {error}"
+            ),
             During::Operation(name) => write!(f, "{name} of inode {ino}: {error}"),
             During::WriteBack => write!(
                 f,
@@ -95,7 +103,7 @@ mod tests {
         let troubles = Troubles::default();
         let trouble = |raw| Trouble {
             during: During::Operation("Read"),
-            ino: InodeNo::from_raw(raw).expect("not zero"),
+            ino: InodeNo::from_raw(raw),
             error: FsError::Stopped,
         };
         for raw in (1..=NOTES_MAX as u64 + 3).flat_map(|raw| [raw, raw]) {

@@ -121,7 +121,7 @@ impl<D: Doors> Shard<D> {
             if let Err(error) = placed {
                 tablet.overlays.lose(&overlay, error);
                 self.core.counters.write_backs_lost.add(1);
-                self.note(Trouble { during: During::WriteBack, ino, error });
+                self.note(Trouble { during: During::WriteBack, ino: Some(ino), error });
                 if !planted(Sabotage::VerifierKept) {
                     self.change_write_verifier();
                 }

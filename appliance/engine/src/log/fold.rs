@@ -15,8 +15,8 @@
 use crate::block::fetch_node;
 use crate::error::FsError;
 use crate::limits::{FOLD_STEP_LEAVES, FOLD_STEP_NODES, NODE_UNIT, RUN_EDIT_BYTES};
-use crate::log::LogClass;
 use crate::log::freeze::RootChange;
+use crate::log::{LogClass, is_damage};
 use crate::shard::Shard;
 use crate::space::Reservation;
 use crate::tablet::Tablet;
@@ -30,21 +30,38 @@ use cairn_format::tablet_root::LogTreeEntry;
 use std::rc::Rc;
 
 impl<D: Doors> Shard<D> {
-    /// One step; true when it finished a log tree.
+    /// One step; true when it finished a log tree. Where damage is in its way the tree is barred.
     pub(crate) async fn fold_step(self: &Rc<Self>, id: TabletId) -> Result<bool, FsError> {
         let tablet = self.core.tablet(id);
         let _turn = tablet.remaking.acquire(1).await;
+        let oldest = tablet.root.borrow().log_trees.first().map(|tree| tree.entry.tree.root);
+        match self.fold_some(id, &tablet).await {
+            Err(error) if is_damage(error) => {
+                if let Some(oldest) = oldest {
+                    self.bar(&tablet, oldest, error);
+                }
+                Ok(false)
+            }
+            folded => folded,
+        }
+    }
+
+    async fn fold_some(
+        self: &Rc<Self>,
+        id: TabletId,
+        tablet: &Rc<Tablet>,
+    ) -> Result<bool, FsError> {
         let (fs, oldest, cursor, generation) = {
             let root = tablet.root.borrow();
             let Some(oldest) = root.log_trees.first() else { return Ok(false) };
             if tablet.merges.has(&oldest.entry.tree.root) {
                 // Whoever folds now cannot wait for the merge.
-                self.give_up_merges(&tablet);
+                self.give_up_merges(tablet);
             }
             let cursor = root.fold_cursor.unwrap_or(Key::MIN);
             (root.fs, oldest.entry, cursor, root.generation + 1)
         };
-        let (leaves, reservation) = self.room_for_fold(&tablet, fs.level).await?;
+        let (leaves, reservation) = self.room_for_fold(tablet, fs.level).await?;
         let mut places = NodePlaces::new(reservation.runs().iter().copied());
         let bounds = FoldBounds { leaves_touched: leaves, leaves_written: leaves };
         let fold = Fold {
@@ -86,7 +103,7 @@ impl<D: Doors> Shard<D> {
             .admit(4096 + RUN_EDIT_BYTES * (takes.len() + frees.len()), LogClass::Root)
             .await?;
         let change = RootChange { takes, frees };
-        self.change_root(&tablet, change, |root| {
+        self.change_root(tablet, change, |root| {
             root.fs = step.fs;
             root.fold_cursor = step.next;
             if step.next.is_none() {

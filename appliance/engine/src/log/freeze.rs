@@ -73,6 +73,10 @@ impl<D: Doors> Shard<D> {
         *tablet.frozen.borrow_mut() = None;
         tablet.frozen_first.set(None);
         self.core.counters.log_trees_written.add(1);
+        if !tablet.barred.is_empty() {
+            // No fold may ever end.
+            tablet.merges.allow();
+        }
         self.pace.wake_all();
         Ok(())
     }

@@ -24,14 +24,14 @@ use crate::error::FsError;
 use crate::limits::{
     MERGE_NODES_SPARE, MERGE_RUNS_MAX, MERGE_RUNS_MIN, NODE_FILL_MIN, NODE_UNIT, RUN_EDIT_BYTES,
 };
-use crate::log::LogClass;
 use crate::log::fold::coalesce;
 use crate::log::freeze::RootChange;
 use crate::log::merges::{GrowingFilter, Merge, MergeId};
+use crate::log::{LogClass, is_damage};
 use crate::shard::Shard;
 use crate::space::{Promise, Reservation, RunSet};
 use crate::tablet::{LogTree, Tablet, filter_hash};
-use crate::tree::{Growing, Inputs, NodePlaces, OutOfPlaces, Packing, write_nodes};
+use crate::tree::{Growing, Inputs, NodePlaces, OutOfPlaces, Packing, Unread, write_nodes};
 use cairn_base::door::{Disk, Doors, Durability};
 use cairn_base::{BLOCK_BYTES, DmaSlice, Run};
 use cairn_format::TabletId;
@@ -49,6 +49,7 @@ enum Stepped {
     All(LogTree),
     /// It cannot be brought to an end.
     GivenUp,
+    Unread(Unread),
 }
 
 impl<D: Doors> Shard<D> {
@@ -81,7 +82,11 @@ impl<D: Doors> Shard<D> {
             keys: 0,
             keys_max,
         });
-        let inputs = Inputs::begin(&*self.disk, trees.iter().map(|entry| &entry.tree)).await?;
+        let inputs = Inputs::begin(&*self.disk, trees.iter().map(|entry| &entry.tree)).await;
+        let inputs = match inputs {
+            Ok(inputs) => inputs,
+            Err(unread) => return self.bar_unread(&tablet, &trees, unread),
+        };
         tablet.merges.put_back(Merge {
             id: tablet.merges.next_id(),
             trees,
@@ -148,6 +153,10 @@ impl<D: Doors> Shard<D> {
                 self.core.counters.merges_given_up.add(1);
                 tablet.merges.refuse();
             }
+            Stepped::Unread(unread) => {
+                self.core.counters.merges_given_up.add(1);
+                self.bar_unread(&tablet, &merge.trees, unread)?;
+            }
             Stepped::Some => tablet.merges.put_back(merge),
             Stepped::All(tree) => {
                 self.replace_merged(&tablet, merge, tree).await?;
@@ -167,7 +176,9 @@ impl<D: Doors> Shard<D> {
             }
         };
         let bytes = self.step_leaves() * NODE_FILL_MIN;
-        inputs.take(&*self.disk, bytes, growing, each).await?;
+        if let Err(unread) = inputs.take(&*self.disk, bytes, growing, each).await {
+            return Ok(Stepped::Unread(unread));
+        }
         for block in inputs.take_visited() {
             read.insert(Run::new(block, NODE_BLOCKS));
         }
@@ -249,6 +260,20 @@ impl<D: Doors> Shard<D> {
         drop((admission, merge));
         self.core.counters.merges_finished.add(1);
         self.core.thin_out_filters(tablet.id, self.config.filter_bytes);
+        Ok(())
+    }
+
+    /// A merge ends with a tree that damage keeps from being read; other errors stop the shard.
+    fn bar_unread(
+        &self,
+        tablet: &Tablet,
+        trees: &[LogTreeEntry],
+        Unread { nth, error }: Unread,
+    ) -> Result<(), FsError> {
+        if !is_damage(error) {
+            return Err(error);
+        }
+        self.bar(tablet, trees[nth].tree.root, error);
         Ok(())
     }
 

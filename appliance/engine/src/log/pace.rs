@@ -17,7 +17,7 @@ use crate::limits::{
 use crate::log::choice::{Begin, MayMerge, TreeSize, choose};
 use crate::log::merges::MergeId;
 use crate::shard::Shard;
-use crate::tablet::{Paying, Tablet};
+use crate::tablet::{LogTree, Paying, Tablet};
 use cairn_base::door::Doors;
 use cairn_format::TabletId;
 use smallvec::SmallVec;
@@ -54,7 +54,7 @@ impl<D: Doors> Shard<D> {
                 Action::Trim => self.trim().await,
             };
             if let Err(error) = done {
-                // A tree that cannot be written or read holds the tail for ever: better to say so now.
+                // A tree that cannot be written holds the tail for ever: better to say so now.
                 self.log.fail(error);
                 self.pace.wake_all();
                 return;
@@ -89,11 +89,14 @@ impl<D: Doors> Shard<D> {
             if let Some((_, tablet)) = oldest {
                 let small = tablet.active.borrow().node_bytes() <= RELOG_BYTES_MAX;
                 let relog = small && self.log.has_room_for_relog();
-                return Some(if relog {
-                    Action::Relog(tablet.id)
+                let action = if relog {
+                    Some(Action::Relog(tablet.id))
                 } else {
                     self.freeze_or_fold(tablet.id)
-                });
+                };
+                if action.is_some() {
+                    return action;
+                }
             }
         }
         let memory = self.core.memtable_bytes();
@@ -101,7 +104,14 @@ impl<D: Doors> Shard<D> {
         if memory > budget / 2 || memory + self.memory_wanted.get() > budget {
             let largest = self.core.tablets().max_by_key(|t| t.active.borrow().bytes())?;
             if largest.active.borrow().bytes() > 0 {
-                return Some(self.freeze_or_fold(largest.id));
+                if let Some(action) = self.freeze_or_fold(largest.id) {
+                    return Some(action);
+                }
+                // It is stuck: the others have to do.
+                let mut some = self.core.tablets().filter(|t| t.active.borrow().bytes() > 0);
+                if let Some(action) = some.find_map(|tablet| self.freeze_or_fold(tablet.id)) {
+                    return Some(action);
+                }
             }
         }
         if let Some(action) = self.core.tablets().find_map(|tablet| self.payment(tablet)) {
@@ -129,19 +139,23 @@ impl<D: Doors> Shard<D> {
     }
 
     /// What a tablet would do next of its own accord.
-    fn step_of(&self, tablet: &Tablet, is_free: bool) -> Option<Action> {
+    pub(crate) fn step_of(&self, tablet: &Tablet, is_free: bool) -> Option<Action> {
         let root = tablet.root.borrow();
         if root.log_trees.is_empty() {
             return None;
         }
-        let mut is_folding = root.fold_cursor.is_some();
+        let is_barred = |tree: &LogTree| tablet.barred.has(&tree.entry.tree.root);
+        let mut is_folding =
+            root.fold_cursor.is_some() && !root.log_trees.first().is_some_and(is_barred);
         let trees: SmallVec<[TreeSize; 12]> = root
             .log_trees
             .iter()
             .enumerate()
             .map(|(index, tree)| TreeSize {
                 nodes: tree.entry.tree.nodes.get(),
-                busy: index == 0 && is_folding || tablet.merges.has(&tree.entry.tree.root),
+                busy: index == 0 && is_folding
+                    || tablet.merges.has(&tree.entry.tree.root)
+                    || is_barred(tree),
             })
             .collect();
         let filters: usize = root.log_trees.iter().map(|tree| tree.entry.filter.bytes()).sum();
@@ -174,8 +188,9 @@ impl<D: Doors> Shard<D> {
     fn payment(&self, tablet: &Tablet) -> Option<Action> {
         if tablet.paying.get() == Paying::Memtable {
             self.give_up_merges(tablet);
-            if !tablet.active.borrow().is_empty() {
-                let action = self.freeze_or_fold(tablet.id);
+            if !tablet.active.borrow().is_empty()
+                && let Some(action) = self.freeze_or_fold(tablet.id)
+            {
                 if matches!(action, Action::Freeze(_)) {
                     tablet.paying.set(Paying::LogTrees);
                 }
@@ -184,7 +199,8 @@ impl<D: Doors> Shard<D> {
             tablet.paying.set(Paying::LogTrees);
         }
         if tablet.paying.get() == Paying::LogTrees {
-            if !tablet.root.borrow().log_trees.is_empty() {
+            let oldest = tablet.root.borrow().log_trees.first().map(|tree| tree.entry.tree.root);
+            if oldest.is_some_and(|oldest| !tablet.barred.has(&oldest)) {
                 return Some(Action::Fold(tablet.id));
             }
             tablet.paying.set(Paying::Nobody);
@@ -193,16 +209,21 @@ impl<D: Doors> Shard<D> {
         None
     }
 
-    fn freeze_or_fold(&self, id: TabletId) -> Action {
+    /// `None` where damage leaves nothing that could be done.
+    fn freeze_or_fold(&self, id: TabletId) -> Option<Action> {
         let tablet = self.core.tablet(id);
         if tablet.has_room_for_log_tree() {
-            return Action::Freeze(id);
+            return Some(Action::Freeze(id));
         }
         // Where there is no room the merge of the youngest trees makes some soonest.
-        match tablet.merges.ids().next_back() {
-            Some(merge) => Action::Merge(id, merge),
-            None => self.step_of(&tablet, true).unwrap_or(Action::Fold(id)),
+        if let Some(merge) = tablet.merges.ids().next_back() {
+            return Some(Action::Merge(id, merge));
         }
+        let step = self.step_of(&tablet, true);
+        if step.is_some() || tablet.barred.is_empty() {
+            return Some(step.unwrap_or(Action::Fold(id)));
+        }
+        self.has_last_room(&tablet).then_some(Action::Freeze(id))
     }
 }
 

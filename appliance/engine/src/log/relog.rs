@@ -51,7 +51,7 @@ impl<D: Doors> Shard<D> {
                 self.copy_to_head(&tablet).await?;
                 continue;
             }
-            while !tablet.has_room_for_log_tree() {
+            while !tablet.has_room_for_log_tree() && !self.has_last_room(&tablet) {
                 self.fold_step(tablet.id).await?;
             }
             self.freeze(tablet.id).await?;

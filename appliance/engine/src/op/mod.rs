@@ -180,7 +180,9 @@ impl<D: Doors> Shard<D> {
         let reply = request.run(self).await;
         match reply {
             Err(FsError::Busy) => self.core.counters.busy.add(1),
-            Err(error) if error.is_trouble() => self.note(Trouble { during, ino, error }),
+            Err(error) if error.is_trouble() => {
+                self.note(Trouble { during, ino: Some(ino), error })
+            }
             Err(_) | Ok(_) => {}
         }
         reply

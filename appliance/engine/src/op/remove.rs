@@ -64,7 +64,7 @@ impl<D: Doors> Shard<D> {
         let more = self.remove_orphan_step(ino, done.unwrap_or_default()).await;
         let more = more.inspect_err(|&error| {
             if error.is_trouble() {
-                self.note(Trouble { during: During::Removal, ino, error });
+                self.note(Trouble { during: During::Removal, ino: Some(ino), error });
             }
         })?;
         Ok(more.map(|done| (ino, done)))

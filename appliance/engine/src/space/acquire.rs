@@ -6,11 +6,13 @@
 
 use crate::error::FsError;
 use crate::limits::{FREE_RUNS_LOAD, NODE_UNIT, ZONES_AT_ONCE_BLOCKS};
+use crate::log::is_damage;
 use crate::peer::{Answer, Ask, mismatch};
 use crate::pool::Device;
 use crate::shard::Shard;
 use crate::space::{Promise, Reservation, find_wholly_free, zone_piece};
 use crate::tablet::Tablet;
+use crate::trouble::{During, Trouble};
 use crate::txn::across::Watch;
 use crate::txn::{Class, Need};
 use cairn_base::door::Doors;
@@ -120,11 +122,24 @@ impl<D: Doors> Shard<D> {
         Ok(tablet)
     }
 
+    /// Loads some more of the tablet's free runs. Those that cannot be read are done without: a tablet
+    /// without them, and each other one that asks all for a zone, takes another.
     pub(crate) async fn load_runs(
         &self,
         tablet: &Rc<Tablet>,
         purpose: Purpose,
     ) -> Result<(), FsError> {
+        match self.load_some_runs(tablet, purpose).await {
+            Err(error) if is_damage(error) => {
+                tablet.space.give_up_unloaded(purpose);
+                self.note(Trouble { during: During::Upkeep(tablet.id), ino: None, error });
+                Ok(())
+            }
+            loaded => loaded,
+        }
+    }
+
+    async fn load_some_runs(&self, tablet: &Rc<Tablet>, purpose: Purpose) -> Result<(), FsError> {
         self.read_with(|view| {
             let Some(from) = tablet.space.unloaded_from(purpose) else { return Ok(()) };
             let prefix = Key::of_purpose(purpose);

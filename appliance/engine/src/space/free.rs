@@ -143,6 +143,20 @@ impl Space {
         self.side(purpose).borrow().unloaded_from
     }
 
+    /// Does without the items that are not loaded: they cannot be read. Nothing counts on them any more.
+    pub fn give_up_unloaded(&self, purpose: Purpose) {
+        let mut side = self.side(purpose).borrow_mut();
+        let side = &mut *side;
+        let Some(from) = side.unloaded_from.take() else { return };
+        // What was freed there since is an item by itself.
+        let deferred = side.deferred.iter().map(|deferred| deferred.run);
+        let since = deferred.chain(side.arriving.iter().map(|(_, run)| *run));
+        for run in since.filter(|run| run.start >= from) {
+            side.items.insert(run.start, run.blocks);
+        }
+        side.total = side.items.values().sum();
+    }
+
     /// Takes up loaded items; `next` is where the next load begins.
     pub fn load(&self, purpose: Purpose, runs: &[Run], next: Option<BlockNo>) {
         let mut side = self.side(purpose).borrow_mut();

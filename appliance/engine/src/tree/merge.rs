@@ -14,6 +14,13 @@ use cairn_base::door::Disk;
 use cairn_format::key::Key;
 use cairn_format::tablet_root::TreeRef;
 
+/// Which of the trees could not be read, and why.
+#[derive(Clone, Copy, Debug)]
+pub struct Unread {
+    pub nth: usize,
+    pub error: FsError,
+}
+
 /// Where a merge has come to in each of its trees.
 pub struct Inputs {
     /// Oldest first.
@@ -25,10 +32,11 @@ impl Inputs {
     pub async fn begin<K: Disk>(
         disk: &K,
         trees: impl Iterator<Item = &TreeRef>,
-    ) -> Result<Inputs, FsError> {
+    ) -> Result<Inputs, Unread> {
         let mut streams = Vec::new();
-        for tree in trees {
-            streams.push(Stream::seek(disk, tree, &Key::MIN).await?);
+        for (nth, tree) in trees.enumerate() {
+            let stream = Stream::seek(disk, tree, &Key::MIN).await;
+            streams.push(stream.map_err(|error| Unread { nth, error })?);
         }
         Ok(Inputs { streams })
     }
@@ -40,7 +48,7 @@ impl Inputs {
         bytes_max: usize,
         out: &mut Growing,
         mut each: impl FnMut(&Key),
-    ) -> Result<(), FsError> {
+    ) -> Result<(), Unread> {
         let mut bytes = 0;
         while bytes < bytes_max {
             let Some(key) = self.next_key() else { break };
@@ -52,9 +60,9 @@ impl Inputs {
                 each(&key);
                 out.push(Item { key, value: value.into(), delete });
             }
-            for stream in &mut self.streams {
+            for (nth, stream) in self.streams.iter_mut().enumerate() {
                 if stream.peek().is_some_and(|(at, _, _)| at == key) {
-                    stream.step(disk).await?;
+                    stream.step(disk).await.map_err(|error| Unread { nth, error })?;
                 }
             }
         }

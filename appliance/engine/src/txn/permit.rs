@@ -112,6 +112,9 @@ impl<D: Doors> Shard<D> {
 
     async fn promise_nodes(self: &Rc<Self>, id: TabletId, need: &Need) -> Result<Promise, FsError> {
         let tablet = self.core.tablet(id);
+        if let Some(damage) = self.stuck(&tablet) {
+            return Err(damage);
+        }
         let blocks = need.bytes.div_ceil(NODE_FILL_MIN) as u64 * 3 * NODE_UNIT;
         let has_reserve = need.class != Class::Growing;
         let mut paid = 0;
