@@ -79,7 +79,19 @@ impl Client {
             xattrs.insert(name.into(), self.shard.call(get).await?);
         }
         let Attr { kind, mode, gid, nlink, data_version, meta_seq, data_seq, .. } = attr;
-        Ok(SeenNode { kind, mode, gid, nlink, data_version, meta_seq, data_seq, xattrs, body })
+        let online_blocks = attr.online_blocks;
+        Ok(SeenNode {
+            kind,
+            mode,
+            gid,
+            nlink,
+            data_version,
+            meta_seq,
+            data_seq,
+            online_blocks,
+            xattrs,
+            body,
+        })
     }
 
     async fn read_file(

@@ -20,6 +20,7 @@ use cairn_base::prng::Prng;
 use cairn_base::{BLOCK_BYTES, DeviceId, Nanos, Run as BlockRun};
 use cairn_engine::Grow;
 use cairn_engine::error::FsError;
+use cairn_format::Seq;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -28,6 +29,9 @@ use std::rc::Rc;
 const WORLDS_MAX: usize = 24;
 /// A boot that is cut is tried again, undisturbed after this many cuts.
 const BOOT_CUTS_MAX: usize = 3;
+
+/// After how many crashes of a hundred the verifier reads everything.
+const LOOKS_PERCENT: u64 = 10;
 
 type Answers = Rc<RefCell<VecDeque<(RequestId, usize, Answer)>>>;
 
@@ -45,8 +49,11 @@ pub(crate) struct Run<'a> {
     pub(crate) next_id: u32,
     pub(crate) report: Report,
     versions: check::versions::Versions,
+    seqs: check::seqs::Seqs,
     /// For the wall clock, which is set while clients are at work.
     jumps: Prng,
+    /// For which crashes the verifier is asked.
+    looks: Prng,
     /// The pool is beyond what is promised to survive, and has been looked at.
     pub(crate) over: bool,
 }
@@ -79,7 +86,9 @@ impl<'a> Run<'a> {
             next_id,
             report: Report::default(),
             versions: check::versions::Versions::default(),
+            seqs: check::seqs::Seqs::default(),
             jumps: Prng::new(scenario.seed ^ 0x6a6d_7021),
+            looks: Prng::new(scenario.seed ^ 0x6c6f_6f6b),
             over: false,
         }
     }
@@ -104,8 +113,11 @@ impl<'a> Run<'a> {
         if self.scenario.rot > 0 && !self.over {
             self.rot().map_err(|what| format!("with rot: {what}"))?;
         }
-        self.crash();
         self.report.digest = self.world.digest.value();
+        if self.scenario.rot == 0 && !self.over {
+            self.last_look().map_err(|stop| format!("at rest: {}", stop.into_text()))?;
+        }
+        self.crash();
         self.report.commands = self.world.media.borrow().commands();
         self.report.blows = u64::from(!self.world.media.borrow().faults.hit().is_empty());
         self.report.checked_reads = self.history.checked_reads();
@@ -140,6 +152,7 @@ impl<'a> Run<'a> {
     /// Ends the boot here, however far it came, and looks at what the next one finds.
     pub(crate) fn crash_and_compare(&mut self) -> Result<(), String> {
         self.crash();
+        self.look_at_media()?;
         self.report.cuts += 1;
         self.report.faults += self.faults_fired();
         self.world.media.borrow_mut().faults.restart();
@@ -154,6 +167,10 @@ impl<'a> Run<'a> {
         }
         let seen = self.read_back().map_err(Stop::into_text)?;
         self.log.say(|| "the tree is read back and compared".into());
+        check::names::check(&seen)?;
+        check::extents::check(&seen)?;
+        let ceilings = self.world.shards().iter().map(|shard| shard.ceiling());
+        self.seqs.check(&seen, ceilings.max().unwrap_or(Seq(0)))?;
         self.history.settle_crash(&seen).map_err(|what| format!("after the crash: {what}"))?;
         if !seen.damaged.is_empty() {
             self.report.damage_met = 1;
@@ -164,6 +181,25 @@ impl<'a> Run<'a> {
         let indexes = check::indexes::check(&mut self.world, &seen);
         indexes.map_err(|halt| Stop::from(halt).into_text())??;
         self.checks().map_err(Stop::into_text)
+    }
+
+    /// Now and then: what the verifier finds on the devices, where nothing was hit.
+    fn look_at_media(&mut self) -> Result<(), String> {
+        let media = self.world.media.borrow();
+        if self.looks.percent(LOOKS_PERCENT) && !media.faults.may_strike() {
+            check::whole::check(&media)?;
+        }
+        Ok(())
+    }
+
+    /// What takes requests of its own, with nobody else asking.
+    fn last_look(&mut self) -> Result<(), Stop> {
+        check::reserve::check(&mut self.world)?.map_err(Stop::Wrong)?;
+        let seen = self.read_back()?;
+        if !seen.damaged.is_empty() {
+            return Ok(());
+        }
+        check::deletions::check(&mut self.world, &seen)?.map_err(Stop::Wrong)
     }
 
     fn crash(&mut self) {

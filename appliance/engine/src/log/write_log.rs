@@ -450,6 +450,11 @@ impl<D: Doors> WriteLog<D> {
         state.next - state.tail_durable
     }
 
+    /// What admissions hold.
+    pub fn admitted_blocks(&self) -> u64 {
+        self.state.borrow().admitted
+    }
+
     pub fn area_blocks(&self) -> u64 {
         self.area.blocks
     }

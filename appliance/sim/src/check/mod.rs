@@ -2,8 +2,16 @@
 //! own bookkeeping beyond its answers.
 
 pub mod accounting;
+pub mod deletions;
+pub mod extents;
 pub mod indexes;
+pub mod names;
+pub mod reserve;
+#[cfg(test)]
+mod sample;
+pub mod seqs;
 pub mod versions;
+pub mod whole;
 
 use crate::machine::Halt;
 use crate::model::tree::Tree;

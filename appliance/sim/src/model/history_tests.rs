@@ -118,6 +118,7 @@ fn seen(names: &[(&str, u64)]) -> Seen {
         data_version: 0,
         meta_seq: Seq(0),
         data_seq: Seq(0),
+        online_blocks: 0,
         xattrs: BTreeMap::new(),
         body,
     };

@@ -17,6 +17,7 @@ pub struct SeenNode {
     pub data_version: u64,
     pub meta_seq: Seq,
     pub data_seq: Seq,
+    pub online_blocks: u64,
     pub xattrs: BTreeMap<EntryName, Vec<u8>>,
     pub body: SeenBody,
 }

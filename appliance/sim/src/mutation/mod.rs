@@ -20,7 +20,7 @@ mod medium;
 mod name;
 mod patient;
 mod pending;
-mod pool_copy;
+pub(crate) mod pool_copy;
 mod root;
 mod space;
 mod superblock;
