@@ -16,6 +16,7 @@ pub mod attr;
 pub mod counters;
 pub mod cred;
 pub mod error;
+pub mod failpoint;
 pub mod format_pool;
 mod held;
 pub mod limits;

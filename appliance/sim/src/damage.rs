@@ -35,7 +35,7 @@ impl Run<'_> {
         let Some(planned) = self.scenario.blow else { return };
         let mut media = self.world.media.borrow_mut();
         let spared = if planned.trees_only { vital(&media) } else { Vec::new() };
-        media.faults.strike(planned.after, planned.blow, spared);
+        media.faults.strike(planned.after, planned.times, planned.blow, spared);
     }
 
     /// An error that names damage must name what was hit.

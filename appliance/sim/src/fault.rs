@@ -12,7 +12,7 @@
 
 use cairn_base::door::MediaError;
 use cairn_base::{BlockNo, DeviceId, Run};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 const EIO: i32 = 5;
 
@@ -40,9 +40,10 @@ pub enum Blow {
     /// It is acknowledged and done so many blocks further on, from the device's beginning again where
     /// it ends.
     Misdirected { by: u64 },
-    /// A bit of some block that holds anything is another one from now on.
+    /// A bit of a block that holds anything is another one from now on: of one that was written lately
+    /// where `pick` is even, else of any.
     Rot { pick: u64, bit: u64 },
-    /// Some block that holds anything cannot be read until it is written again.
+    /// Such a block cannot be read until it is written again.
     Unreadable { pick: u64 },
 }
 
@@ -70,8 +71,13 @@ struct FlushFault {
 #[derive(Clone, Debug)]
 struct Strike {
     after: u64,
+    /// How often it falls yet, each time so many writes after the last.
+    times: u64,
+    every: u64,
     blow: Blow,
     spared: Vec<Run>,
+    /// What was written last.
+    recent: VecDeque<BlockNo>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +94,9 @@ struct Slow {
     after: u64,
     commands: u64,
 }
+
+/// What was written lately is more likely to be read again than what was written ever.
+const RECENT_MAX: usize = 200;
 
 /// How much longer a command of a slow device takes.
 pub const SLOWNESS: u64 = 1000;
@@ -119,10 +128,12 @@ impl Faults {
         self.slow = Some(Slow { device, after, commands });
     }
 
-    /// The blow falls with a write, after `after` more; nothing in the runs that are `spared` is hit,
-    /// and writes there do not count.
-    pub fn strike(&mut self, after: u64, blow: Blow, spared: Vec<Run>) {
-        self.strike = Some(Strike { after, blow, spared });
+    /// The blow falls with a write, after `after` more, and again until it has fallen `times` times;
+    /// nothing in the runs that are `spared` is hit, and writes there do not count.
+    pub fn strike(&mut self, after: u64, times: u64, blow: Blow, spared: Vec<Run>) {
+        let recent = VecDeque::new();
+        let every = 1 + after / 8;
+        self.strike = (times > 0).then_some(Strike { after, times, every, blow, spared, recent });
     }
 
     /// From now on no flush stores anything, and every one claims it did.
@@ -218,11 +229,38 @@ impl Faults {
         if strike.spared.iter().any(|spared| overlap(*spared, run)) {
             return None;
         }
+        if strike.recent.len() >= RECENT_MAX {
+            strike.recent.pop_front();
+        }
+        strike.recent.push_back(run.start);
         if strike.after > 0 {
             strike.after -= 1;
             return None;
         }
-        self.strike.take().map(|strike| (strike.blow, strike.spared))
+        let falls = (strike.blow, strike.spared.clone());
+        strike.after = strike.every;
+        strike.times -= 1;
+        // Each time another place.
+        match &mut strike.blow {
+            Blow::Rot { pick, .. } | Blow::Unreadable { pick } => *pick = pick.rotate_left(9) ^ 1,
+            Blow::Lost | Blow::Misdirected { .. } => {}
+        }
+        Some(falls)
+    }
+
+    /// Where something was written lately, but not with this very write.
+    pub(crate) fn recent(&self) -> Vec<BlockNo> {
+        let recent = self.strike.as_ref().map(|strike| &strike.recent);
+        let mut recent: Vec<BlockNo> = recent.into_iter().flatten().copied().collect();
+        recent.pop();
+        recent
+    }
+
+    /// When the blow has fallen as often as it was to.
+    pub(crate) fn end_strike(&mut self) {
+        if self.strike.as_ref().is_some_and(|strike| strike.times == 0) {
+            self.strike = None;
+        }
     }
 
     pub(crate) fn note_hit(&mut self, run: Run) {

@@ -23,6 +23,7 @@ pub mod disk;
 mod engine;
 pub mod entropy;
 pub mod exhaustive;
+mod failing;
 pub mod fault;
 pub mod machine;
 pub mod media;

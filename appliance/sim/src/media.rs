@@ -436,10 +436,9 @@ impl Media {
             self.accept(at, &content[..arrived]);
             return Err(MediaError::Write(errno));
         }
-        let at = match self.strike(run, blow) {
-            Some(at) => at,
-            None => return Ok(()),
-        };
+        let at = self.strike(run, blow);
+        self.faults.end_strike();
+        let Some(at) = at else { return Ok(()) };
         self.faults.rewritten(Run::new(at, blocks));
         match want {
             Durability::Cached => self.accept(at, content),
@@ -492,9 +491,12 @@ impl Media {
 
     /// One of the blocks that hold anything, and are not spared.
     fn victim(&self, pick: u64, spared: &[Run]) -> Option<BlockNo> {
-        let mut all = self.written();
+        let mut all = match pick % 2 {
+            0 => self.faults.recent(),
+            _ => self.written(),
+        };
         all.retain(|block| !spared.iter().any(|spared| overlap(*spared, Run::new(*block, 1))));
-        let at = pick.checked_rem(all.len() as u64)?;
+        let at = (pick / 2).checked_rem(all.len() as u64)?;
         Some(all[at as usize])
     }
 

@@ -231,7 +231,7 @@ fn a_device_of_large_sectors_tears_commands_and_no_block() {
 fn a_lost_write_is_acknowledged_and_leaves_what_was_there() {
     let mut media = media(1);
     run(&mut media, write(1, 5, Durability::Durable)).expect("written");
-    media.faults.strike(1, Blow::Lost, Vec::new());
+    media.faults.strike(1, 1, Blow::Lost, Vec::new());
     run(&mut media, write(1, 6, Durability::Durable)).expect("written");
     run(&mut media, write(2, 5, Durability::Durable)).expect("it says so");
     run(&mut media, write(2, 6, Durability::Durable)).expect("written");
@@ -245,7 +245,7 @@ fn a_lost_write_is_acknowledged_and_leaves_what_was_there() {
 fn a_misdirected_write_lands_elsewhere_and_leaves_its_own_place() {
     let mut media = media(1);
     run(&mut media, write(1, 5, Durability::Durable)).expect("written");
-    media.faults.strike(0, Blow::Misdirected { by: 62 }, Vec::new());
+    media.faults.strike(0, 1, Blow::Misdirected { by: 62 }, Vec::new());
     run(&mut media, write(2, 5, Durability::Durable)).expect("it says so");
     assert_eq!(tags(&media.peek(at(5)).expect("the old one")), [1]);
     assert_eq!(tags(&media.peek(at(3)).expect("landed")), [2]);
@@ -258,13 +258,13 @@ fn a_blow_falls_with_a_write_and_spares_what_it_is_told_to() {
     let mut media = media(1);
     run(&mut media, write(1, 5, Durability::Durable)).expect("written");
     run(&mut media, write(1, 9, Durability::Durable)).expect("written");
-    media.faults.strike(0, Blow::Rot { pick: 7, bit: 9 }, spared.clone());
+    media.faults.strike(0, 1, Blow::Rot { pick: 7, bit: 9 }, spared.clone());
     run(&mut media, write(1, 6, Durability::Durable)).expect("does not count");
     assert!(media.faults.hit().is_empty());
     run(&mut media, write(1, 10, Durability::Durable)).expect("written");
     assert_eq!(media.peek(at(9)).expect("rotten")[1], 1 ^ 2);
     assert_eq!(media.faults.hit().iter().copied().collect::<Vec<_>>(), [at(9)]);
-    media.faults.strike(0, Blow::Lost, spared);
+    media.faults.strike(0, 1, Blow::Lost, spared);
     run(&mut media, write(3, 7, Durability::Durable)).expect("does not count");
     assert_eq!(tags(&media.peek(at(7)).expect("written")), [3]);
 }
@@ -273,7 +273,7 @@ fn a_blow_falls_with_a_write_and_spares_what_it_is_told_to() {
 fn an_unreadable_block_fails_every_read_until_it_is_written_also_after_a_restart() {
     let mut media = media(1);
     run(&mut media, write(1, 5, Durability::Durable)).expect("written");
-    media.faults.strike(0, Blow::Unreadable { pick: 0 }, Vec::new());
+    media.faults.strike(0, 1, Blow::Unreadable { pick: 0 }, Vec::new());
     run(&mut media, write(1, 9, Durability::Durable)).expect("written");
     let read = |media: &mut Media| run(media, Command::Read { at: at(4), blocks: 4 }).err();
     assert_eq!(read(&mut media), Some(MediaError::Read(5)));

@@ -74,6 +74,7 @@ pub enum Fault {
 pub struct PlannedBlow {
     pub blow: Blow,
     pub after: u64,
+    pub times: u64,
     pub trees_only: bool,
 }
 
@@ -198,8 +199,9 @@ impl Scenario {
                 2 => Blow::Rot { pick, bit: prng.below(8 * BLOCK_BYTES as u64) },
                 _ => Blow::Unreadable { pick },
             };
-            let after = prng.below(2 * u64::from(self.requests));
-            self.blow = Some(PlannedBlow { blow, after, trees_only: prng.percent(70) });
+            let after = prng.below(u64::from(self.requests));
+            let (trees_only, times) = (prng.percent(70), 1 + prng.below(6));
+            self.blow = Some(PlannedBlow { blow, after, times, trees_only });
             self.rounds = self.rounds.max(2);
         }
     }

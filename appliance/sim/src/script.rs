@@ -10,6 +10,8 @@ use crate::model::act::Act;
 use crate::run::{Run, Stop};
 use crate::scenario::{Log, Scenario};
 use cairn_base::Nanos;
+use cairn_engine::failpoint::Point;
+use std::collections::BTreeSet;
 use std::mem::ManuallyDrop;
 
 /// Node numbers are those of requests, counted from 1 over both parts.
@@ -21,6 +23,7 @@ pub struct Script {
 
 /// More commands than any script takes: to find the one that never ends.
 const CUTS_MAX: u64 = 2000;
+const FAILURES_MAX: u64 = 20_000;
 
 impl Script {
     /// Returns how many cuts there were. The error names the cut.
@@ -36,6 +39,22 @@ impl Script {
             }
         }
         Err(format!("not over after {CUTS_MAX} device commands"))
+    }
+
+    /// The same script with the n-th thing that can fail failing, for each n until a run reaches none
+    /// (`failing.rs`). Returns how many failed, and at which points. The error names the n.
+    pub fn fail_everywhere(&self, scenario: &Scenario) -> Result<(u64, BTreeSet<Point>), String> {
+        let mut points = BTreeSet::new();
+        for nth in 1..FAILURES_MAX {
+            let log = Log::default();
+            let mut run = ManuallyDrop::new(Run::new(scenario, &log));
+            let failed = run.with_failure(self, nth);
+            let failed = failed.map_err(|what| format!("failure {nth}: {what}"))?;
+            drop(ManuallyDrop::into_inner(run));
+            let Some(point) = failed else { return Ok((nth - 1, points)) };
+            points.insert(point);
+        }
+        Err(format!("not over after {FAILURES_MAX} failures"))
     }
 
     /// One run; `cut` counts from the beginning of the second part. Returns whether it was reached.

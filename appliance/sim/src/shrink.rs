@@ -51,6 +51,7 @@ fn simpler(scenario: &Scenario) -> Vec<Scenario> {
     with(&|s| s.churn = false);
     with(&|s| s.fault = None);
     with(&|s| s.blow = None);
+    with(&|s| s.blow.iter_mut().for_each(|blow| blow.times = 1));
     with(&|s| s.slow = None);
     with(&|s| s.clock_jumps = false);
     with(&|s| s.sector_bytes = SECTOR_BYTES);

@@ -5,6 +5,7 @@
 //! what it keeps is passed over while zones are plenty, and when they are few it is given up.
 
 use crate::error::FsError;
+use crate::failpoint::{Point, fails};
 use crate::limits::{FREE_RUNS_LOAD, NODE_UNIT, ZONES_AT_ONCE_BLOCKS};
 use crate::log::is_damage;
 use crate::peer::{Answer, Ask, mismatch};
@@ -188,6 +189,9 @@ impl<D: Doors> Shard<D> {
         if self.core.tablet(tablet).space.unpromised(purpose) > before {
             // Somebody who waited for the same has brought one meanwhile.
             return Ok(true);
+        }
+        if class == Class::Growing && fails(Point::Zone) {
+            return Ok(false);
         }
         if self.ask_for_zone(tablet, purpose, class).await? {
             return Ok(true);

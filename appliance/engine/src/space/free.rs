@@ -14,6 +14,7 @@
 
 use super::holds::{HoldId, Holder, Holds};
 use super::{Reads, RunSet};
+use crate::failpoint::{Point, fails};
 use crate::limits::{NODE_UNIT, ZONES_AT_ONCE_MAX, ZONES_STREAM_MS};
 use crate::log::Ticket;
 use crate::sabotage::{Sabotage, planted};
@@ -228,7 +229,7 @@ impl Space {
     /// Promises `blocks`, if so many are free beyond `keep`.
     pub fn promise(self: &Rc<Self>, purpose: Purpose, blocks: u64, keep: u64) -> Option<Promise> {
         let mut side = self.side(purpose).borrow_mut();
-        if side.unpromised() < blocks + keep {
+        if side.unpromised() < blocks + keep || fails(Point::Promise) {
             return None;
         }
         side.promised += blocks;
@@ -238,6 +239,7 @@ impl Space {
     /// Reserves up to `want` blocks of data, in one run where it can be had, else in several.
     /// Less than `want` means that more must be loaded or must mature first.
     pub fn reserve_data(self: &Rc<Self>, want: u64) -> Reservation {
+        let want = if fails(Point::Reservation) { 0 } else { want };
         let mut side = self.side(Purpose::Data).borrow_mut();
         let mut runs = Vec::new();
         let mut left = want;
@@ -257,6 +259,7 @@ impl Space {
     /// Reserves node units for a freeze or a fold, `want` blocks of them, lowest addresses first.
     pub fn reserve_nodes(self: &Rc<Self>, want: u64) -> Reservation {
         assert!(want.is_multiple_of(NODE_UNIT), "nodes come in whole units");
+        let want = if fails(Point::Reservation) { 0 } else { want };
         let side = self.side(Purpose::Node).borrow();
         let mut runs: Vec<Run> = Vec::new();
         let mut left = want;
@@ -276,6 +279,9 @@ impl Space {
     /// more than `runs_max` of them.
     pub fn reserve_longest(self: &Rc<Self>, want: u64, runs_max: usize) -> Option<Reservation> {
         assert!(want.is_multiple_of(NODE_UNIT), "nodes come in whole units");
+        if fails(Point::Reservation) {
+            return None;
+        }
         let mut left = want;
         let mut runs = Vec::new();
         for run in self.side(Purpose::Node).borrow().free.longest_first().take(runs_max) {

@@ -11,6 +11,7 @@
 //! So nobody is refused for it: whoever would fit without it waits until they are folded.
 
 use crate::error::FsError;
+use crate::failpoint::{Point, fails};
 use crate::limits::{FOLD_STEP_NODES, FREEING_NODES, NODE_FILL_MIN, NODE_UNIT};
 use crate::log::{Admission, LogClass};
 use crate::shard::Shard;
@@ -100,6 +101,10 @@ impl<D: Doors> Shard<D> {
     pub async fn permit(self: &Rc<Self>, need: &Need) -> Result<Permit<D>, FsError> {
         let mut promises = SmallVec::new();
         if need.class != Class::Room {
+            // Who frees space is never refused.
+            if need.class == Class::Growing && fails(Point::Permit) {
+                return Err(FsError::NoSpace);
+            }
             self.memory_for(need.bytes).await?;
             for tablet in &need.tablets {
                 promises.push(self.promise_nodes(*tablet, need).await?);
