@@ -106,6 +106,7 @@ impl<'a> Run<'a> {
                 _ => {}
             }
             self.round().map_err(|what| format!("round {round}: {what}"))?;
+            self.report.blows = u64::from(!self.world.media.borrow().faults.hit().is_empty());
             if self.over {
                 break;
             }
@@ -119,7 +120,6 @@ impl<'a> Run<'a> {
         }
         self.crash();
         self.report.commands = self.world.media.borrow().commands();
-        self.report.blows = u64::from(!self.world.media.borrow().faults.hit().is_empty());
         self.report.checked_reads = self.history.checked_reads();
         Ok(self.report)
     }

@@ -199,8 +199,10 @@ impl Scenario {
                 2 => Blow::Rot { pick, bit: prng.below(8 * BLOCK_BYTES as u64) },
                 _ => Blow::Unreadable { pick },
             };
-            let after = prng.below(u64::from(self.requests));
             let (trees_only, times) = (prng.percent(70), 1 + prng.below(6));
+            // Most writes are the logs'.
+            let writes = u64::from(self.requests) / if trees_only { 8 } else { 2 };
+            let after = prng.below(1 + writes);
             self.blow = Some(PlannedBlow { blow, after, times, trees_only });
             self.rounds = self.rounds.max(2);
         }
