@@ -18,6 +18,7 @@ const PRINTED: &[&str] = &[
     "MemoryReply",
     "MemoryPart",
     "Counter",
+    "ScrubProgress",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -13,8 +13,8 @@ use crate::space::Owner;
 use crate::tree::NODE_UNIT;
 use cairn_base::Run;
 use cairn_format::item::{
-    ConsumerHead, DeletionHead, FileKind, FreeRunItem, IndxItem, OrphanHead, PartChange,
-    ProjectItem, QuotaRuleItem, TotlItem,
+    ConsumerHead, DamagedBlockHead, DamagedDataItem, DeletionHead, FileKind, FreeRunItem, IndxItem,
+    OrphanHead, PartChange, ProjectItem, QuotaRuleItem, ScrubItem, ScrubPlaceHead, TotlItem,
 };
 use cairn_format::key::{ParsedKey, Purpose};
 use cairn_format::tablet_root::Totals;
@@ -51,6 +51,8 @@ pub(crate) struct Pass<'a> {
     /// The newest seqs in the trees, and what the root says they are.
     newest: [u64; 2],
     newest_says: [u64; 2],
+    /// The pass of the tablet's place in a scrub.
+    scrub_pass: u64,
 }
 
 impl<'a> Pass<'a> {
@@ -78,6 +80,7 @@ impl<'a> Pass<'a> {
             ceiling,
             newest: [0; 2],
             newest_says,
+            scrub_pass: 0,
         }
     }
 
@@ -218,8 +221,42 @@ impl<'a> Pass<'a> {
             ParsedKey::Quota { .. } => QuotaRuleItem::parse(value).map(drop),
             ParsedKey::Project(_) => ProjectItem::parse(value).map(drop),
             ParsedKey::Consumer { .. } => ConsumerHead::parse(value).map(drop),
+            ParsedKey::Scrub
+            | ParsedKey::ScrubPlace
+            | ParsedKey::DamagedData { .. }
+            | ParsedKey::DamagedBlock(_) => self.take_scrub(key, parsed, value),
             _ => Err(Damage::Value("key")),
         }
+    }
+
+    /// What a scrub keeps. Its place goes with the pass that found something, in one record or before it.
+    fn take_scrub(&mut self, key: Key, parsed: ParsedKey, value: &[u8]) -> Result<(), Damage> {
+        let object = Object::Item(self.id, key);
+        let pass = match parsed {
+            ParsedKey::ScrubPlace => {
+                let (head, _) = ScrubPlaceHead::parse(value)?;
+                self.scrub_pass = head.pass.get();
+                return Ok(());
+            }
+            ParsedKey::DamagedData { inode, .. } => {
+                if inode.tablet() != self.id {
+                    self.note("item", object.clone(), "belongs to another tablet");
+                }
+                DamagedDataItem::parse(value)?.pass.get()
+            }
+            ParsedKey::DamagedBlock(_) => DamagedBlockHead::parse(value)?.0.pass.get(),
+            _ => {
+                if self.id != InodeNo::ROOT.tablet() {
+                    self.note("item", object, "only tablet 1 has the order of a scrub");
+                }
+                return ScrubItem::parse(value).map(drop);
+            }
+        };
+        if pass > self.scrub_pass {
+            let detail = format!("is of pass {pass}, the tablet's is {}", self.scrub_pass);
+            self.note("item", object, detail);
+        }
+        Ok(())
     }
 
     /// An entry of meta_seq (0) or data_seq (1).

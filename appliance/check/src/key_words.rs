@@ -37,6 +37,10 @@ pub(crate) fn key_words(key: &Key) -> String {
         ParsedKey::Pending(op) => format!("pending:{}", op_words(op)),
         ParsedKey::Done(op) => format!("done:{}", op_words(op)),
         ParsedKey::Consumer { name_hash } => format!("consumer:{name_hash:032x}"),
+        ParsedKey::Scrub => "scrub:".into(),
+        ParsedKey::ScrubPlace => "scrub_place:".into(),
+        ParsedKey::DamagedData { inode, file_block } => format!("damaged_data:{inode}.{file_block}"),
+        ParsedKey::DamagedBlock(block) => format!("damaged_block:{block}"),
     }
 }
 

@@ -17,9 +17,9 @@ use cairn_base::BlockNo;
 use cairn_base::door::Disk;
 use cairn_format::filter::FilterRef;
 use cairn_format::item::{
-    Checksums, ConsumerHead, DeletionHead, ExtentHead, FixityItem, FreeRunItem, IndxItem,
-    InodeItem, LookupItem, OrphanHead, PartChange, ProjectItem, QuotaRuleItem, ReaddirHead,
-    TotlItem, XattrHead,
+    Checksums, ConsumerHead, DamagedBlockHead, DamagedDataItem, DeletionHead, ExtentHead,
+    FixityItem, FreeRunItem, IndxItem, InodeItem, LookupItem, OrphanHead, PartChange, ProjectItem,
+    QuotaRuleItem, ReaddirHead, ScrubItem, ScrubPlaceHead, TotlItem, XattrHead,
 };
 use cairn_format::key::ParsedKey;
 use cairn_format::node::{Node, NodeRef};
@@ -387,6 +387,49 @@ fn fields(key: &ParsedKey, value: &[u8]) -> Result<Value, Damage> {
             let (head, consumer) = ConsumerHead::parse(value)?;
             let (seq, inode) = (head.seq.get(), head.inode.get());
             json!({ "name": name(consumer), "seq": seq, "inode": inode })
+        }
+        ParsedKey::Scrub => {
+            let item = ScrubItem::parse(value)?;
+            json!({
+                "pass": item.pass.get(),
+                "state": item.state,
+                "began": item.began.get(),
+                "ended": item.ended.get(),
+                "findings": item.findings.get(),
+                "rate": item.rate.get(),
+            })
+        }
+        ParsedKey::ScrubPlace => {
+            let (head, cursor) = ScrubPlaceHead::parse(value)?;
+            json!({
+                "pass": head.pass.get(),
+                "done": head.done,
+                "nodes": head.nodes.get(),
+                "blocks": head.blocks.get(),
+                "findings": head.findings.get(),
+                "unlisted": head.unlisted.get(),
+                "cursor": key_words(&cursor),
+            })
+        }
+        ParsedKey::DamagedData { .. } => {
+            let item = DamagedDataItem::parse(value)?;
+            json!({
+                "pass": item.pass.get(),
+                "start": place(BlockNo::from_raw(item.start.get())),
+                "blocks": item.blocks.get(),
+                "cause": item.cause.to_string(),
+            })
+        }
+        ParsedKey::DamagedBlock(_) => {
+            let (head, from, to) = DamagedBlockHead::parse(value)?;
+            json!({
+                "pass": head.pass.get(),
+                "what": head.what,
+                "tree": head.tree,
+                "from": key_words(&from),
+                "to": key_words(&to),
+                "cause": head.cause.to_string(),
+            })
         }
         ParsedKey::BackReference { .. }
         | ParsedKey::MetaSeq(..)

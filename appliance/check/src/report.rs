@@ -182,6 +182,7 @@ pub(crate) fn inode_of(key: &ParsedKey) -> Option<InodeNo> {
         | ParsedKey::Deletion(_, inode)
         | ParsedKey::Srch { inode, .. }
         | ParsedKey::Indx { inode, .. }
+        | ParsedKey::DamagedData { inode, .. }
         | ParsedKey::Orphan(inode) => Some(inode),
         ParsedKey::Totl(_)
         | ParsedKey::Quota { .. }
@@ -189,7 +190,10 @@ pub(crate) fn inode_of(key: &ParsedKey) -> Option<InodeNo> {
         | ParsedKey::FreeRun(..)
         | ParsedKey::Pending(_)
         | ParsedKey::Done(_)
-        | ParsedKey::Consumer { .. } => None,
+        | ParsedKey::Consumer { .. }
+        | ParsedKey::Scrub
+        | ParsedKey::ScrubPlace
+        | ParsedKey::DamagedBlock(_) => None,
     }
 }
 

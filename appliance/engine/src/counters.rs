@@ -94,6 +94,14 @@ counters! {
     write_backs_lost,
     /// Operations, write-backs and removals that met damage or an error of a device.
     device_errors,
+    /// Steps of scrubs.
+    scrub_steps,
+    /// Nodes and filters that scrubs have read.
+    scrub_nodes,
+    /// Data blocks that scrubs have read.
+    scrub_blocks,
+    /// Damaged blocks and runs that scrubs have found.
+    scrub_findings,
     /// Blocks read at open inside the log areas.
     open_blocks_read_in_logs,
     /// Blocks read at open elsewhere.

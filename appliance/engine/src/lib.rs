@@ -27,6 +27,7 @@ pub mod open;
 pub mod pool;
 pub mod resize;
 pub mod sabotage;
+pub mod scrub;
 pub mod shard;
 pub mod snapshot;
 pub mod status;

@@ -547,10 +547,11 @@ impl<D: Doors> Shard<D> {
     }
 
     fn start_background(self: &Rc<Self>) {
-        let tasks: [std::pin::Pin<Box<dyn Future<Output = ()>>>; 3] = [
+        let tasks: [std::pin::Pin<Box<dyn Future<Output = ()>>>; 4] = [
             Box::pin(Rc::clone(self).run_pace()),
             Box::pin(Rc::clone(self).run_write_back()),
             Box::pin(Rc::clone(self).run_removals()),
+            Box::pin(Rc::clone(self).run_scrub()),
         ];
         for task in tasks {
             let spawned = self.gate.spawn(task);

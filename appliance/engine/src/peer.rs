@@ -8,14 +8,15 @@ use crate::index::Change;
 use crate::limits::{PEER_OPEN_KEPT, PEER_OPEN_MAX};
 use crate::once::CallKey;
 use crate::op::{Reply, Request};
+use crate::scrub::{Command, Damaged, Order, Part};
 use crate::shard::Shard;
 use crate::status::ShardStatus;
 use crate::txn::Class;
 use crate::txn::across::{Fact, Watch};
 use cairn_base::door::Doors;
 use cairn_base::{DeviceId, Run};
-use cairn_format::item::PartChange;
-use cairn_format::key::Purpose;
+use cairn_format::item::{PartChange, ScrubItem};
+use cairn_format::key::{Key, Purpose};
 use cairn_format::{InodeNo, OpId, Seq, ShardId, TabletId};
 use cairn_reactor::{Letter, Port, Post, Replier, Slot};
 use std::rc::Rc;
@@ -90,6 +91,21 @@ pub enum Ask {
         max: usize,
     },
     Status,
+    /// Start, pause or cancel a scrub; asked of tablet 1's owner.
+    Scrub(Command),
+    /// The order as it stands; asked of tablet 1's owner.
+    ScrubPlan,
+    /// What is to be scrubbed from now on.
+    ScrubOrder(Order),
+    /// How far this shard is in a pass.
+    ScrubPart(u64),
+    /// The asker has done its part of a pass; asked of tablet 1's owner.
+    ScrubDone(u64),
+    /// What is known to be damaged behind a place.
+    Damage {
+        after: Option<(TabletId, Key)>,
+        max: usize,
+    },
     /// Look how long the devices are now.
     Measure,
     /// Tablet 1 gets what a device has grown by, unless it has it; asked of its owner.
@@ -119,6 +135,9 @@ pub enum Answer {
     Changes(Result<Vec<Change>, FsError>),
     Status(Box<ShardStatus>),
     Unassigned(Result<Vec<u64>, FsError>),
+    ScrubPlan(Result<ScrubItem, FsError>),
+    ScrubPart(Part),
+    Damage(Result<Vec<Damaged>, FsError>),
 }
 
 pub type Mail = Letter<Ask, Answer>;
@@ -203,6 +222,9 @@ impl<D: Doors> Shard<D> {
             | Ask::LockRenames { .. }
             | Ask::UnlockRenames { .. }
             | Ask::Measure
+            | Ask::Scrub(_)
+            | Ask::ScrubOrder(_)
+            | Ask::ScrubDone(_)
             | Ask::TakeUp(_)
             | Ask::Grown { .. }
             | Ask::Recovered
@@ -214,6 +236,9 @@ impl<D: Doors> Shard<D> {
             Ask::Changes { .. } => Answer::Changes(Err(stopped)),
             Ask::Status => Answer::Status(Box::new(self.status_here())),
             Ask::Unassigned => Answer::Unassigned(Err(stopped)),
+            Ask::ScrubPlan => Answer::ScrubPlan(Err(stopped)),
+            Ask::ScrubPart(pass) => Answer::ScrubPart(self.part_here(*pass)),
+            Ask::Damage { .. } => Answer::Damage(Err(stopped)),
         }
     }
 
@@ -268,6 +293,15 @@ impl<D: Doors> Shard<D> {
                 Answer::Done(Ok(()))
             }
             Ask::Unassigned => Answer::Unassigned(self.unassigned_here().await),
+            Ask::Scrub(command) => Answer::Done(self.command_here(command).await),
+            Ask::ScrubPlan => Answer::ScrubPlan(Ok(self.plan().await)),
+            Ask::ScrubOrder(order) => {
+                self.order_here(order);
+                Answer::Done(Ok(()))
+            }
+            Ask::ScrubPart(pass) => Answer::ScrubPart(self.part_here(pass)),
+            Ask::ScrubDone(pass) => Answer::Done(self.done_here(pass).await),
+            Ask::Damage { after, max } => Answer::Damage(self.damage_here(after, max).await),
             Ask::Recovered => {
                 self.barrier.recovered(from).await;
                 Answer::Done(Ok(()))

@@ -34,7 +34,7 @@ use cairn_base::{BlockNo, DeviceId, Nanos, Run};
 use cairn_format::ShardId;
 use cairn_format::key::Purpose;
 use cairn_format::superblock::{GROWING_MAX, Superblock};
-use cairn_reactor::Semaphore;
+use cairn_reactor::{Guard, Semaphore};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -90,6 +90,14 @@ impl Default for Growth {
 impl Growth {
     pub fn keep(&self, superblock: Box<Superblock>) {
         self.superblock.replace(Some(superblock));
+    }
+
+    /// The generation of the newest superblock, and nobody writes another while it is held. Nothing after
+    /// one could not be written.
+    pub async fn hold(&self) -> Option<(u64, Guard)> {
+        let guard = self.turn.acquire(1).await;
+        let generation = self.superblock.borrow().as_ref()?.generation.get();
+        Some((generation, guard))
     }
 
     pub fn is_under_way(&self) -> bool {
@@ -299,7 +307,7 @@ impl<D: Doors> Shard<D> {
     }
 
     /// Half way a full mailbox is no reason to give up.
-    async fn ask_patiently(&self, to: ShardId, ask: impl Fn() -> Ask) -> Result<(), FsError> {
+    pub(crate) async fn ask_patiently(&self, to: ShardId, ask: impl Fn() -> Ask) -> Result<(), FsError> {
         loop {
             match self.peers.ask(to, ask()).await {
                 Err(FsError::Busy) => self.handle.sleep(Nanos::from_millis(1)).await,

@@ -16,6 +16,7 @@ use crate::open::Barrier;
 use crate::peer::Peers;
 use crate::pool::Pool;
 use crate::resize::Growth;
+use crate::scrub::Scrub;
 use crate::snapshot::Snapshot;
 use crate::space::{Reads, SpaceChange};
 use crate::tablet::Tablet;
@@ -193,6 +194,7 @@ pub struct Shard<D: Doors> {
     pub(crate) growth: Growth,
     /// Kept for a check on line; at most one.
     pub(crate) snapshot: RefCell<Option<Snapshot<D>>>,
+    pub(crate) scrub: Scrub,
     write_verifier: Cell<u64>,
     pub troubles: Troubles,
     /// The pool's new epoch is durable: what the old one's trees held may be overwritten.
@@ -242,6 +244,7 @@ impl<D: Doors> Shard<D> {
             barrier: Barrier::default(),
             growth: Growth::default(),
             snapshot: RefCell::default(),
+            scrub: Scrub::default(),
             write_verifier: Cell::new(epoch << 16),
             troubles: Troubles::default(),
             epoch_begun: Cell::new(false),
@@ -299,6 +302,7 @@ impl<D: Doors> Shard<D> {
     pub(crate) fn begin_stop(&self) {
         self.stopping.set(true);
         self.pace.wake_all();
+        self.scrub.wake();
         self.core.dirty.more().wake_all();
     }
 

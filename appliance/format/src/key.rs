@@ -44,6 +44,14 @@ pub const RANGE_DONE: u8 = 0x33;
 pub const RANGE_CONSUMER: u8 = 0x34;
 /// reserved: stable client records
 pub const RANGE_CLIENT: u8 = 0x35;
+/// the scrub that was ordered; tablet 1 only
+pub const RANGE_SCRUB: u8 = 0x36;
+/// how far it has come in this tablet
+pub const RANGE_SCRUB_PLACE: u8 = 0x37;
+/// damaged data: inode, first file block
+pub const RANGE_DAMAGED_DATA: u8 = 0x38;
+/// other damaged blocks: block
+pub const RANGE_DAMAGED_BLOCK: u8 = 0x39;
 
 /// Kinds within `RANGE_INODE`.
 pub const KIND_INODE: u8 = 0x01;
@@ -286,6 +294,24 @@ impl Key {
         Key::range(RANGE_CONSUMER).push(&name_hash.to_be_bytes())
     }
 
+    pub fn scrub() -> Key {
+        Key::range(RANGE_SCRUB)
+    }
+
+    pub fn scrub_place() -> Key {
+        Key::range(RANGE_SCRUB_PLACE)
+    }
+
+    pub fn damaged_data(inode: InodeNo, file_block: u64) -> Key {
+        Key::range(RANGE_DAMAGED_DATA)
+            .push(&inode.raw().to_be_bytes())
+            .push(&file_block.to_be_bytes())
+    }
+
+    pub fn damaged_block(block: BlockNo) -> Key {
+        Key::range(RANGE_DAMAGED_BLOCK).push(&block.raw().to_be_bytes())
+    }
+
     /// Prefix of a seq index from `seq` on.
     pub fn seq_inode(range: u8, seq: Seq, inode: InodeNo) -> Key {
         Key::range(range).push(&seq.0.to_be_bytes()).push(&inode.raw().to_be_bytes())
@@ -349,6 +375,12 @@ impl Key {
             RANGE_PENDING => ParsedKey::Pending(fields.op()?),
             RANGE_DONE => ParsedKey::Done(fields.op()?),
             RANGE_CONSUMER => ParsedKey::Consumer { name_hash: fields.u128()? },
+            RANGE_SCRUB => ParsedKey::Scrub,
+            RANGE_SCRUB_PLACE => ParsedKey::ScrubPlace,
+            RANGE_DAMAGED_DATA => {
+                ParsedKey::DamagedData { inode: fields.inode()?, file_block: fields.u64()? }
+            }
+            RANGE_DAMAGED_BLOCK => ParsedKey::DamagedBlock(BlockNo::from_raw(fields.u64()?)),
             _ => return None,
         };
         fields.0.is_empty().then_some(parsed)
@@ -380,6 +412,10 @@ pub enum ParsedKey {
     Pending(OpId),
     Done(OpId),
     Consumer { name_hash: u128 },
+    Scrub,
+    ScrubPlace,
+    DamagedData { inode: InodeNo, file_block: u64 },
+    DamagedBlock(BlockNo),
 }
 
 struct Fields<'a>(&'a [u8]);

@@ -55,6 +55,15 @@ pub async fn answer<D: Doors>(
         ControlRequest::Resize(wanted) => {
             Ok(ControlReply::Resized(shard.resize_devices(&wanted).await?))
         }
+        ControlRequest::Scrub(command) => {
+            Ok(ControlReply::Scrub(Box::new(shard.scrub(command).await?)))
+        }
+        ControlRequest::ScrubReport => {
+            Ok(ControlReply::Scrub(Box::new(shard.scrub_report().await?)))
+        }
+        ControlRequest::Damage { after, count_max } => {
+            Ok(ControlReply::Damage(shard.damage(after, count_max).await?))
+        }
         ControlRequest::Snapshot(id, step) => Ok(match step {
             SnapshotStep::Begin => ControlReply::Cut(Box::new(shard.begin_snapshot(id).await?)),
             SnapshotStep::Resume => ControlReply::Held(shard.resume_log(id)),

@@ -150,6 +150,15 @@ impl Client {
         reply.map(tonic::Response::into_inner).map_err(refused)
     }
 
+    /// What a scrub tells, one thing after another; the summary is the last.
+    pub async fn scrub(
+        &mut self,
+        request: proto::ScrubRequest,
+    ) -> Result<Stream<proto::ScrubReply>, ClientError> {
+        let replies = self.service.scrub(request).await.map_err(refused)?.into_inner();
+        Ok(Stream { replies })
+    }
+
     pub async fn counters(&mut self, prefix: &str) -> Result<Vec<proto::Counter>, ClientError> {
         let request = proto::CountersRequest { prefix: prefix.into() };
         let reply = self.service.counters(request).await.map_err(refused)?;

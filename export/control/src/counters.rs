@@ -119,6 +119,10 @@ rows! {
     local_count received_bytes "bytes" "Bytes received on NFS connections.";
     counted relogs "copies" "Memtables copied to the head of the log, to free its tail.";
     counted replayed_answers "calls" "Repeated calls that were told what had become of the first.";
+    counted scrub_blocks "blocks" "Data blocks of 4 KiB that scrubs have read.";
+    counted scrub_findings "findings" "Damaged blocks, and runs of them, that scrubs have found.";
+    counted scrub_nodes "nodes" "Metadata nodes and filters that scrubs have read.";
+    counted scrub_steps "steps" "Steps of scrubs.";
     local_count sent_bytes "bytes" "Bytes sent on NFS connections.";
     local_most stall_worst_ns "nanoseconds" "The longest that one task held its core.";
     local_count stalls "stalls" "Times a task held its core for more than 10 ms.";

@@ -20,6 +20,7 @@ mod counters;
 mod devices;
 mod memory;
 mod paths;
+mod scrub;
 mod server;
 mod service;
 mod socket;

@@ -5,10 +5,11 @@
 use cairn_engine::attr::Attr;
 use cairn_engine::name::Name;
 use cairn_engine::op::Named;
+use cairn_engine::scrub::{Command, Damaged, ScrubReport};
 use cairn_engine::status::ShardStatus;
 use cairn_engine::{Change, Cut, DeviceSpace, Grow, Resized, SnapshotId};
 use cairn_format::item::Site;
-use cairn_format::{InodeNo, Seq};
+use cairn_format::{InodeNo, Key, Seq, TabletId};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ControlRequest {
@@ -41,6 +42,14 @@ pub enum ControlRequest {
     Resize(Vec<Grow>),
     /// Of the shard that is asked.
     Snapshot(SnapshotId, SnapshotStep),
+    Scrub(Command),
+    /// How far a scrub is.
+    ScrubReport,
+    /// What is known to be damaged, behind a place.
+    Damage {
+        after: Option<(TabletId, Key)>,
+        count_max: usize,
+    },
 }
 
 #[derive(Debug)]
@@ -62,6 +71,9 @@ pub enum ControlReply {
     Cut(Box<Cut>),
     /// Whether the snapshot was held until now.
     Held(bool),
+    Scrub(Box<ScrubReport>),
+    /// In order; none at the end.
+    Damage(Vec<Damaged>),
 }
 
 /// The life of a snapshot (`engine/src/snapshot.rs`).

@@ -15,7 +15,7 @@ use crate::request::{
 };
 use crate::server::ShowExports;
 use crate::status::{self, unexpected};
-use crate::{changes, counters, devices, memory, paths};
+use crate::{changes, counters, devices, memory, paths, scrub};
 use cairn_base::BLOCK_BYTES;
 use cairn_engine::FsError;
 use cairn_engine::attr::{Attr, FileKind};
@@ -89,10 +89,13 @@ impl Control for Service {
             shards.push(shard_status(&status, local.useful_work_permille));
             known.push((status, local));
         }
+        let scrub = scrub::progress(&self.shards[0]).await?;
         let sum = |field: fn(&proto::ShardStatus) -> u64| shards.iter().map(field).sum();
         let health = if shards.iter().any(|shard| shard.stopped) {
             "stopped"
-        } else if known.iter().any(|(status, _)| status.counters.device_errors > 0) {
+        } else if scrub.findings > 0
+            || known.iter().any(|(status, _)| status.counters.device_errors > 0)
+        {
             "damaged"
         } else {
             "ok"
@@ -117,6 +120,7 @@ impl Control for Service {
             nfs: (self.exports)().await.nfs,
             devices: pool.devices.iter().map(devices::status).collect(),
             memory: Some(memory::report(&known)),
+            scrub: Some(scrub),
         }))
     }
 
@@ -253,6 +257,20 @@ impl Control for Service {
             Ok(_) => Err(unexpected()),
             Err(error) => Err(devices::failure(error)),
         }
+    }
+
+    type ScrubStream = ReceiverStream<Result<proto::ScrubReply, Status>>;
+
+    async fn scrub(
+        &self,
+        request: Request<proto::ScrubRequest>,
+    ) -> Result<Response<Self::ScrubStream>, Status> {
+        let request = request.into_inner();
+        let command = scrub::command(&request)?;
+        let (replies, stream) = mpsc::channel(1);
+        let shard = self.shards[0].clone();
+        tokio::spawn(scrub::run(shard, command, request.follow, replies));
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     async fn counters(

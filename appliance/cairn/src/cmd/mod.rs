@@ -13,6 +13,7 @@ mod ino_path;
 mod man;
 mod print;
 mod resize_devices;
+mod scrub;
 mod serve;
 mod stat;
 mod statfs;
@@ -43,6 +44,7 @@ pub enum Command {
     InoPath(ino_path::InoPath),
     GetReferringEntries(get_referring_entries::GetReferringEntries),
     ResizeDevices(resize_devices::ResizeDevices),
+    Scrub(scrub::Scrub),
     Counters(counters::Counters),
     Top(top::Top),
     Completions(completions::Completions),
@@ -71,6 +73,7 @@ impl Command {
             Command::InoPath(_) => "ino-path",
             Command::GetReferringEntries(_) => "get-referring-entries",
             Command::ResizeDevices(_) => "resize-devices",
+            Command::Scrub(_) => "scrub",
             Command::Counters(_) => "counters",
             Command::Top(_) => "top",
             Command::Completions(_) => "completions",
@@ -97,6 +100,7 @@ impl Command {
             Command::InoPath(path) => path.run(globals),
             Command::GetReferringEntries(entries) => entries.run(globals),
             Command::ResizeDevices(resize) => resize.run(globals),
+            Command::Scrub(scrub) => scrub.run(globals),
             Command::Counters(counters) => counters.run(globals),
             Command::Top(top) => top.run(globals),
             Command::Completions(completions) => completions.run(globals),

@@ -60,6 +60,7 @@ fn pool_lines(reply: &StatusReply) -> Vec<String> {
             reply.open_blocks_read_in_logs, reply.open_blocks_read_outside_logs
         ),
     ];
+    lines.extend(reply.scrub.as_ref().map(super::scrub::status_line));
     lines.extend(reply.devices.iter().map(device_line));
     lines.extend(reply.nfs.as_ref().map(super::exports::limits_line));
     lines.extend(reply.memory.iter().flat_map(memory_lines));

@@ -25,6 +25,8 @@ mod write_back;
 
 pub(crate) use arriving::Arriving;
 pub(crate) use cache::DataCache;
+pub(crate) use join::join;
+pub(crate) use map::{MappedExtent, checksum_of, checksums, extents, mapped};
 pub use cache::runs_bytes as cached_runs_bytes;
 pub(crate) use overlay::{Dirty, Overlays};
 pub(crate) use readahead::Streams;

@@ -14,13 +14,21 @@ use std::rc::Rc;
 /// The path to the current item: node and index, root first. Empty when at the end.
 type Path = SmallVec<[(Rc<NodeBuf>, usize); 4]>;
 
-/// Steps to the next child on the way up; gives the reference to descend into, if any is left.
-fn climb(path: &mut Path) -> Option<NodeRef> {
+/// Steps to the next child on the way up; gives the reference to descend into, if any is left that may
+/// hold keys below `end`.
+fn climb(path: &mut Path, end: &Key) -> Option<NodeRef> {
     while let Some((held, index)) = path.last_mut() {
         *index += 1;
         let node = held.node();
         if *index < node.count() {
-            return (!node.is_leaf()).then(|| node.child(*index));
+            if node.is_leaf() {
+                return None;
+            }
+            if node.key(*index) < *end {
+                return Some(node.child(*index));
+            }
+            path.clear();
+            return None;
         }
         path.pop();
     }
@@ -40,14 +48,17 @@ fn at_item(path: &Path) -> bool {
     })
 }
 
+/// It enters no node that has nothing of its range: a neighbour may be damaged, and need not be read.
 pub struct Cursor {
     path: Path,
+    from: Key,
+    end: Key,
 }
 
 impl Cursor {
-    /// At the first item that is not below `from`.
-    pub fn seek(nodes: Nodes<'_>, tree: &TreeRef, from: &Key) -> Result<Cursor, Absent> {
-        let mut cursor = Cursor { path: Path::new() };
+    /// At the first item of `from..end`, or at the end.
+    pub fn seek(nodes: Nodes<'_>, tree: &TreeRef, from: &Key, end: &Key) -> Result<Cursor, Absent> {
+        let mut cursor = Cursor { path: Path::new(), from: *from, end: *end };
         if tree.is_empty() {
             return Ok(cursor);
         }
@@ -74,9 +85,14 @@ impl Cursor {
         Ok(cursor)
     }
 
-    /// At the last item below `end`; from there it goes by `step_back`.
-    pub fn seek_back(nodes: Nodes<'_>, tree: &TreeRef, end: &Key) -> Result<Cursor, Absent> {
-        let mut cursor = Cursor { path: Path::new() };
+    /// At the last item of `from..end`, if there is one; from there it goes by `step_back`.
+    pub fn seek_back(
+        nodes: Nodes<'_>,
+        tree: &TreeRef,
+        from: &Key,
+        end: &Key,
+    ) -> Result<Cursor, Absent> {
+        let mut cursor = Cursor { path: Path::new(), from: *from, end: *end };
         if tree.is_empty() {
             return Ok(cursor);
         }
@@ -104,8 +120,12 @@ impl Cursor {
                 self.path.pop();
                 continue;
             };
-            *index = before;
             let node = held.node();
+            if !node.is_leaf() && node.key(*index) <= self.from {
+                self.path.clear();
+                break;
+            }
+            *index = before;
             if node.is_leaf() {
                 return Ok(());
             }
@@ -130,7 +150,7 @@ impl Cursor {
     }
 
     pub fn step(&mut self, nodes: Nodes<'_>) -> Result<(), Absent> {
-        let mut down = climb(&mut self.path);
+        let mut down = climb(&mut self.path, &self.end);
         while let Some(at) = down {
             let held = nodes.get(&at)?;
             down = {
@@ -184,7 +204,7 @@ impl Stream {
     }
 
     pub async fn step<K: Disk>(&mut self, disk: &K) -> Result<(), FsError> {
-        let mut down = climb(&mut self.path);
+        let mut down = climb(&mut self.path, &Key::MAX);
         while let Some(at) = down {
             let held = self.read(disk, &at).await?;
             down = {

@@ -1,6 +1,7 @@
-//! One key in one tree, synchronously.
+//! One key in one tree, synchronously, and the way there.
 
 use crate::block::{Absent, Nodes};
+use cairn_base::BlockNo;
 use cairn_format::key::Key;
 use cairn_format::tablet_root::TreeRef;
 use std::rc::Rc;
@@ -27,5 +28,26 @@ pub fn get(nodes: Nodes<'_>, tree: &TreeRef, key: &Key) -> Result<Option<Hit>, A
         return Ok(node.search(key).ok().map(|index| {
             if node.is_delete(index) { Hit::Deleted } else { Hit::Value(node.value(index).into()) }
         }));
+    }
+}
+
+/// Does the way to `key` lead over the node at `block`? That node itself is not read.
+pub fn leads_to(
+    nodes: Nodes<'_>,
+    tree: &TreeRef,
+    key: &Key,
+    block: BlockNo,
+) -> Result<bool, Absent> {
+    let mut at = tree.root;
+    loop {
+        if at.block_no() == block {
+            return Ok(true);
+        }
+        let held = nodes.get(&at)?;
+        let node = held.node();
+        if node.is_leaf() {
+            return Ok(false);
+        }
+        at = node.child(node.child_for(key));
     }
 }

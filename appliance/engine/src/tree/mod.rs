@@ -15,6 +15,6 @@ mod pack;
 pub use cursor::{Cursor, Stream};
 pub use fold::{Fold, FoldBounds, fold_nodes_min};
 pub use grow::{Growing, OutOfPlaces, Packing};
-pub use lookup::{Hit, get};
+pub use lookup::{Hit, get, leads_to};
 pub use merge::{Inputs, Unread};
 pub use pack::{Built, Item, NodePlaces, pack_tree, write_nodes};

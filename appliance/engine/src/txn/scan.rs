@@ -174,8 +174,8 @@ impl View<'_> {
         let log_trees = root.log_trees.iter().rev().map(|tree| &tree.entry.tree);
         for tree in log_trees.chain([&root.fs]).filter(|_| !is_made) {
             let cursor = match way {
-                Way::Up => Cursor::seek(nodes, tree, &from)?,
-                Way::Down => Cursor::seek_back(nodes, tree, &end)?,
+                Way::Up => Cursor::seek(nodes, tree, &from, &end)?,
+                Way::Down => Cursor::seek_back(nodes, tree, &from, &end)?,
             };
             heads.extend(Source::Tree(cursor).begin(way, &range));
         }

@@ -8,6 +8,7 @@ mod inode;
 mod orphan;
 mod pending;
 mod policy;
+mod scrub;
 mod space;
 mod tag;
 mod xattr;
@@ -23,6 +24,12 @@ pub use inode::{FileKind, INODE_RETENTION, INODE_SPREAD, INODE_TRUNCATING, Inode
 pub use orphan::OrphanHead;
 pub use pending::{PartChange, Site};
 pub use policy::{ProjectItem, QuotaRuleItem};
+pub use scrub::{
+    CAUSE_BOUNDS, CAUSE_CHECKSUM, CAUSE_DATA, CAUSE_HASH, CAUSE_MAGIC, CAUSE_MEDIA,
+    CAUSE_MISDIRECTED, CAUSE_MISSING, CAUSE_NO_CHECKSUM, CAUSE_ORDER, CAUSE_STALE, CAUSE_VALUE,
+    Cause, DAMAGED_FILTER, DAMAGED_NODE, DAMAGED_ROOT, DAMAGED_SUPERBLOCK, DamagedBlockHead,
+    DamagedDataItem, SCRUB_IDLE, SCRUB_PAUSED, SCRUB_RUNNING, ScrubItem, ScrubPlaceHead,
+};
 pub use space::FreeRunItem;
 pub use tag::{IndxItem, TotlItem};
 pub use xattr::{XATTR_PART_BYTES, XattrHead};

@@ -61,6 +61,13 @@ pub fn walk(key: &Key, value: &[u8]) -> Result<(), Damage> {
         }
         ParsedKey::Pending(_) => pending(value)?,
         ParsedKey::Consumer { .. } => drop(ConsumerHead::parse(value)?),
+        ParsedKey::Scrub => drop(ScrubItem::parse(value)?),
+        ParsedKey::ScrubPlace => drop(ScrubPlaceHead::parse(value)?),
+        ParsedKey::DamagedData { .. } => {
+            let item = DamagedDataItem::parse(value)?;
+            assert_usable(Run::new(BlockNo::from_raw(item.start.get()), item.blocks.get()));
+        }
+        ParsedKey::DamagedBlock(_) => drop(DamagedBlockHead::parse(value)?),
     }
     Ok(())
 }
@@ -124,5 +131,9 @@ fn rebuilt(parsed: ParsedKey) -> Key {
         ParsedKey::Pending(op) => Key::pending(op),
         ParsedKey::Done(op) => Key::done(op),
         ParsedKey::Consumer { name_hash } => Key::consumer(name_hash),
+        ParsedKey::Scrub => Key::scrub(),
+        ParsedKey::ScrubPlace => Key::scrub_place(),
+        ParsedKey::DamagedData { inode, file_block } => Key::damaged_data(inode, file_block),
+        ParsedKey::DamagedBlock(block) => Key::damaged_block(block),
     }
 }
