@@ -25,7 +25,7 @@ impl Told {
             let way_out = match trouble.during {
                 During::WriteBack => "",
                 During::Operation(_) | During::Removal | During::Upkeep(_) => {
-                    "; `cairn check --data` tells all that is damaged (EIO)"
+                    "; `cairn scrub` names all that is damaged (EIO)"
                 }
             };
             tracing::error!(shard, ino = trouble.ino.map(|ino| ino.raw()), "{trouble}{way_out}");

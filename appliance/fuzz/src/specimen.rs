@@ -6,9 +6,10 @@
 use cairn_base::{BLOCK_BYTES, BlockNo, DeviceId, Run};
 use cairn_format::filter::{FilterBuilder, FilterRef, filter_blocks, lookup_hash};
 use cairn_format::item::{
-    Checksums, ConsumerHead, DeletionHead, EXTENT_INLINE, EXTENT_OFFLINE, ExtentHead, FileKind,
-    FixityItem, FreeRunItem, IndxItem, InodeItem, LookupItem, OrphanHead, PartChange, ProjectItem,
-    QuotaRuleItem, ReaddirHead, Site, TotlItem, XattrHead,
+    CAUSE_DATA, CAUSE_HASH, Cause, Checksums, ConsumerHead, DAMAGED_NODE, DamagedBlockHead,
+    DamagedDataItem, DeletionHead, EXTENT_INLINE, EXTENT_OFFLINE, ExtentHead, FileKind, FixityItem,
+    FreeRunItem, IndxItem, InodeItem, LookupItem, OrphanHead, PartChange, ProjectItem,
+    QuotaRuleItem, ReaddirHead, ScrubItem, ScrubPlaceHead, Site, TotlItem, XattrHead,
 };
 use cairn_format::key::Purpose;
 use cairn_format::node::{NODE_BYTES, NodeBuilder, NodeRef};
@@ -213,9 +214,44 @@ pub fn items() -> Vec<(Key, Vec<u8>)> {
             Key::consumer(6),
             [ConsumerHead { seq: 9.into(), inode: 1.into() }.as_bytes(), b"tape"].concat(),
         ),
+        (Key::scrub(), ScrubItem { pass: 9.into(), ..ScrubItem::NONE }.as_bytes().to_vec()),
+        (Key::scrub_place(), scrub_place(file)),
+        (Key::damaged_data(file, 3), damaged_data().as_bytes().to_vec()),
+        (Key::damaged_block(block(40)), damaged_node(file)),
     ];
     items.sort_by_key(|(key, _)| *key);
     items
+}
+
+fn scrub_place(file: InodeNo) -> Vec<u8> {
+    let head = ScrubPlaceHead {
+        pass: 9.into(),
+        nodes: 5.into(),
+        blocks: 6.into(),
+        findings: 2.into(),
+        unlisted: 1.into(),
+        done: 0,
+        reserved: [0; 7],
+    };
+    [head.as_bytes(), Key::inode(file).as_bytes()].concat()
+}
+
+fn damaged_data() -> DamagedDataItem {
+    let cause = Cause::new(CAUSE_DATA, 0);
+    DamagedDataItem { pass: 9.into(), start: block(600).raw().into(), blocks: 2.into(), cause }
+}
+
+fn damaged_node(file: InodeNo) -> Vec<u8> {
+    let (from, to) = (Key::inode(file), Key::extent(file, 9));
+    let head = DamagedBlockHead {
+        pass: 9.into(),
+        cause: Cause::new(CAUSE_HASH, 0),
+        what: DAMAGED_NODE,
+        tree: 1,
+        from_len: from.as_bytes().len() as u8,
+        reserved: [0; 5],
+    };
+    [head.as_bytes(), from.as_bytes(), to.as_bytes()].concat()
 }
 
 fn inode_item() -> InodeItem {

@@ -18,7 +18,7 @@ use cairn_format::key::ParsedKey;
 use cairn_format::node::{NODE_BLOCKS, Node, NodeHeader, NodeRef};
 use cairn_format::superblock::{SUPERBLOCK_BLOCKS, Superblock, root_block};
 use cairn_format::tablet_root::{TabletRootBlock, TreeRef};
-use cairn_format::{InodeNo, RootGeneration, TabletId};
+use cairn_format::{InodeNo, Key, RootGeneration, TabletId};
 use cairn_sim::fault::Lasting;
 use cairn_sim::media::{Image, Temper};
 use cairn_sim::mutation::layout::Layout;
@@ -460,7 +460,7 @@ fn a_block_that_cannot_be_read_is_found_and_one_that_can_the_second_time_is_not(
         let hidden = found.iter().any(|damaged| match damaged.what {
             // What a leaf hides cannot be looked for.
             What::Node { from, to, .. } => {
-                let key = cairn_format::Key::extent(ino, file_block);
+                let key = Key::extent(ino, file_block);
                 damaged.tablet == ino.tablet() && from <= key && key < to
             }
             _ => false,
@@ -647,4 +647,53 @@ fn damage_goes_with_what_was_damaged_and_with_the_next_pass() {
     assert_eq!(left, [What::Data { ino: second, file_block: 9, blocks: 1 }], "without a pass");
     scrubbed.ask(|shard| async move { unlink(&shard, "overwritten").await }).expect("removed");
     assert_eq!(scrubbed.pass(), []);
+}
+
+/// The children of a node of level 1, with the keys between which each lies.
+fn leaves_below(made: &Made, tree: &TreeRef) -> Vec<(NodeRef, Key, Key)> {
+    let bytes = made.bytes(&tree.root);
+    let node = Node::trusted(&bytes);
+    assert_eq!(node.level(), 1, "a tree of two levels");
+    let from = |index| if index == 0 { Key::MIN } else { node.key(index) };
+    let to = |index| if index + 1 < node.count() { node.key(index + 1) } else { Key::MAX };
+    (0..node.count()).map(|index| (node.child(index), from(index), to(index))).collect()
+}
+
+#[test]
+fn a_damaged_leaf_hides_what_it_has_and_nothing_beside_it() {
+    let made = Made::new();
+    let (mut hidden, mut beside) = (0, 0);
+    for tablet in made.layout.tablets.iter().filter(|tablet| tablet.root.fs.level == 1) {
+        let mut files: Vec<(InodeNo, u64)> = Vec::new();
+        for key in tablet.items.keys() {
+            match key.parse() {
+                Some(ParsedKey::Extent { inode, file_block })
+                    if files.last().is_none_or(|(last, _)| *last != inode) =>
+                {
+                    files.push((inode, file_block));
+                }
+                _ => {}
+            }
+        }
+        for (leaf, from, to) in leaves_below(&made, &tablet.root.fs) {
+            let mut scrubbed = made.booted(1);
+            scrubbed.world.media.borrow_mut().rot(leaf.block_no(), 40_000);
+            for &(ino, file_block) in &files {
+                let offset = file_block * BLOCK_BYTES as u64;
+                let read = scrubbed.ask(move |shard| async move {
+                    shard.call(Read { cred: Cred::root(), ino, offset, len: 4096 }).await.map(drop)
+                });
+                let (first, end) = (Key::of_inode(ino), Key::of_inode(ino).prefix_end());
+                match read {
+                    Ok(()) => beside += 1,
+                    Err(error) => {
+                        assert_eq!(error.errno(), 5, "{error}");
+                        assert!(first < to && from < end, "{ino} is not in {from:?} to {to:?}");
+                        hidden += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(hidden > 3 && beside > 20, "{hidden} files hidden, {beside} beside");
 }

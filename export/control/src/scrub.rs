@@ -154,6 +154,7 @@ fn told(report: &ScrubReport, bytes_total: u64) -> ScrubProgress {
         bytes_done: done.min(bytes_total),
         findings: if is_idle { report.findings_ended } else { part.findings },
         unsaved: part.unsaved,
+        findings_ended: report.findings_ended,
     }
 }
 

@@ -93,7 +93,7 @@ impl Control for Service {
         let sum = |field: fn(&proto::ShardStatus) -> u64| shards.iter().map(field).sum();
         let health = if shards.iter().any(|shard| shard.stopped) {
             "stopped"
-        } else if scrub.findings > 0
+        } else if scrub.findings + scrub.findings_ended > 0
             || known.iter().any(|(status, _)| status.counters.device_errors > 0)
         {
             "damaged"

@@ -154,8 +154,10 @@ impl<D: Doors> Shard<D> {
             let mut walked = None;
             while !self.is_scrubbed(id) {
                 if !self.is_wanted(number) {
-                    // Whoever goes on finds where it was.
-                    self.save(id).await;
+                    // Whoever goes on finds where it was. A stop waits for nothing more.
+                    if !self.is_stopping() {
+                        self.save(id).await;
+                    }
                     return;
                 }
                 let bytes = self.scrub_step(id, &mut walked).await;

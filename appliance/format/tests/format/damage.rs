@@ -214,6 +214,10 @@ fn random_items_bring_no_parser_down() {
         let _ = FreeRunItem::parse(value);
         let _ = FixityItem::parse(value);
         let _ = ConsumerHead::parse(value);
+        let _ = ScrubItem::parse(value);
+        let _ = ScrubPlaceHead::parse(value);
+        let _ = DamagedDataItem::parse(value);
+        let _ = DamagedBlockHead::parse(value);
         if let Some(key) = Key::from_bytes(value) {
             let _ = (key.parse(), key.successor(), key.prefix_end());
         }

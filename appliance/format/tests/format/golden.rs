@@ -163,6 +163,50 @@ fn items_of_tablets_have_the_bytes_they_always_had() {
     assert_eq!(ConsumerHead::parse(&value), Ok((head, &b"tape"[..])));
     compare_item("consumer", Key::consumer(0xabc), &[&value]);
 
+    let item = ScrubItem {
+        pass: 1.into(),
+        began: 2.into(),
+        ended: 3.into(),
+        findings: 4.into(),
+        rate: 5.into(),
+        state: SCRUB_PAUSED,
+        reserved: [0; 7],
+    };
+    assert_eq!(ScrubItem::parse(item.as_bytes()), Ok(item));
+    compare_item("scrub", Key::scrub(), &[item.as_bytes()]);
+
+    let head = ScrubPlaceHead {
+        pass: 1.into(),
+        nodes: 2.into(),
+        blocks: 3.into(),
+        findings: 5.into(),
+        unlisted: 4.into(),
+        done: 0,
+        reserved: [0; 7],
+    };
+    let cursor = Key::extent(inode(5), 6);
+    let value = [head.as_bytes(), cursor.as_bytes()].concat();
+    assert_eq!(ScrubPlaceHead::parse(&value), Ok((head, cursor)));
+    compare_item("scrub-place", Key::scrub_place(), &[&value]);
+
+    let cause = Cause::new(CAUSE_MEDIA, 5);
+    let item =
+        DamagedDataItem { pass: 1.into(), start: block(700).raw().into(), blocks: 2.into(), cause };
+    assert_eq!(DamagedDataItem::parse(item.as_bytes()), Ok(item));
+    compare_item("damaged-data", Key::damaged_data(inode(5), 6), &[item.as_bytes()]);
+
+    let head = DamagedBlockHead {
+        pass: 1.into(),
+        cause: Cause::new(CAUSE_MISDIRECTED, 9),
+        what: DAMAGED_NODE,
+        tree: 2,
+        from_len: cursor.as_bytes().len() as u8,
+        reserved: [0; 5],
+    };
+    let value = [head.as_bytes(), cursor.as_bytes(), Key::MAX.as_bytes()].concat();
+    assert_eq!(DamagedBlockHead::parse(&value), Ok((head, cursor, Key::MAX)));
+    compare_item("damaged-block", Key::damaged_block(block(700)), &[&value]);
+
     let item = QuotaRuleItem {
         name: [1.into(), 2.into(), 3.into()],
         limit: 4.into(),

@@ -139,6 +139,43 @@ fn names_and_runs_are_within_their_bounds() {
 }
 
 #[test]
+fn what_a_scrub_keeps_is_of_a_pass_and_of_a_known_kind() {
+    let order = ScrubItem { pass: 1.into(), ..ScrubItem::NONE };
+    assert_eq!(ScrubItem::parse(order.as_bytes()), Ok(order));
+    assert_eq!(ScrubItem::parse(ScrubItem::NONE.as_bytes()), value("scrub"));
+    assert_eq!(ScrubItem::parse(ScrubItem { state: 3, ..order }.as_bytes()), value("scrub"));
+
+    let place = ScrubPlaceHead { pass: 1.into(), done: 1, ..ScrubPlaceHead::new_zeroed() };
+    let parse = |head: ScrubPlaceHead, cursor: &[u8]| {
+        ScrubPlaceHead::parse(&[head.as_bytes(), cursor].concat()).map(|(_, cursor)| cursor)
+    };
+    assert_eq!(parse(place, b""), Ok(Key::MIN));
+    assert_eq!(parse(place, b"x"), value("scrub place"), "done, and not at the end");
+    assert_eq!(parse(place, &[1; KEY_BYTES_MAX + 1]), bounds("scrub place cursor"));
+    assert_eq!(parse(ScrubPlaceHead { unlisted: 1.into(), ..place }, b""), value("scrub place"));
+
+    let cause = Cause::new(CAUSE_DATA, 0);
+    let start = BlockNo::new(DeviceId(1), 5).raw().into();
+    let data = DamagedDataItem { pass: 1.into(), start, blocks: 1.into(), cause };
+    let parse = |item: DamagedDataItem| DamagedDataItem::parse(item.as_bytes());
+    assert_eq!(parse(data), Ok(data));
+    assert_eq!(parse(DamagedDataItem { blocks: 0.into(), ..data }), bounds("damaged data"));
+    assert_eq!(parse(DamagedDataItem { cause: Cause::new(13, 0), ..data }), value("cause"));
+
+    let what = DAMAGED_FILTER;
+    let head = DamagedBlockHead { pass: 1.into(), cause, what, ..DamagedBlockHead::new_zeroed() };
+    let parse = |head: DamagedBlockHead, keys: &[u8]| {
+        DamagedBlockHead::parse(&[head.as_bytes(), keys].concat()).map(|(_, from, to)| (from, to))
+    };
+    assert_eq!(parse(head, b""), Ok((Key::MIN, Key::MIN)));
+    assert_eq!(parse(head, b"x"), bounds("damaged block"), "only a node hides keys");
+    let node = DamagedBlockHead { what: DAMAGED_NODE, from_len: 1, ..head };
+    assert_eq!(parse(node, b"xyz").map(|(_, to)| to.as_bytes().len()), Ok(2));
+    assert_eq!(parse(DamagedBlockHead { from_len: 4, ..node }, b"xyz"), bounds("damaged block"));
+    assert_eq!(parse(DamagedBlockHead { what: 5, ..head }, b""), value("damaged block"));
+}
+
+#[test]
 fn runs_that_no_device_has_are_refused_before_anybody_asks_for_their_end() {
     let last = BlockNo::new(DeviceId(1), (1 << 52) - 2);
     let free = |blocks: u64| FreeRunItem { blocks: blocks.into() }.run(last);

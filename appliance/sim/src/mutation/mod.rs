@@ -22,6 +22,7 @@ mod patient;
 mod pending;
 pub mod pool_copy;
 mod root;
+mod scrub;
 mod space;
 mod superblock;
 mod tree;
@@ -50,7 +51,7 @@ pub type Outcome = Result<String, String>;
 
 /// The table, by what is broken.
 pub fn all() -> impl Iterator<Item = &'static Mutation> {
-    let tables: [&'static [Mutation]; 11] = [
+    let tables: [&'static [Mutation]; 12] = [
         inode::ALL,
         name::ALL,
         file::ALL,
@@ -62,6 +63,7 @@ pub fn all() -> impl Iterator<Item = &'static Mutation> {
         log::ALL,
         superblock::ALL,
         medium::ALL,
+        scrub::ALL,
     ];
     tables.into_iter().flatten()
 }
