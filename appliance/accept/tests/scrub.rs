@@ -136,7 +136,8 @@ impl Pool {
 fn a_scrub_names_exactly_the_rotten_files_and_goes_on_when_it_was_killed() {
     let Some(mut pool) = Pool::start("scrub_rotten_files") else { return };
     let rotten = [3, 17, 18, 40, 47];
-    let paths: BTreeSet<String> = rotten.iter().map(|number| format!("/{}", name(*number))).collect();
+    let paths: BTreeSet<String> =
+        rotten.iter().map(|number| format!("/{}", name(*number))).collect();
     pool.rot(&rotten);
     pool.daemon.restart().expect("serves again");
     let mut client = pool.connect();
@@ -170,9 +171,12 @@ fn a_scrub_names_exactly_the_rotten_files_and_goes_on_when_it_was_killed() {
     let (found, passes) = pool.found(&ended);
     assert_eq!(found, paths, "{}", ended.stdout);
     assert_eq!(passes.into_iter().collect::<Vec<_>>(), [before["pass"].as_u64().expect("a pass")]);
-    let status = pool.daemon.command(&["status"]).expect("answers").succeeded("status").expect("ok");
+    let status =
+        pool.daemon.command(&["status"]).expect("answers").succeeded("status").expect("ok");
     assert!(status.starts_with("health damaged"), "{status}");
-    assert!(status.lines().any(|line| line.starts_with("scrub idle") && line.ends_with("damaged 5")));
+    assert!(
+        status.lines().any(|line| line.starts_with("scrub idle") && line.ends_with("damaged 5"))
+    );
 
     // A file that is removed is off the list at once, and a restart forgets none of the others.
     let mut client = pool.connect();
@@ -183,7 +187,8 @@ fn a_scrub_names_exactly_the_rotten_files_and_goes_on_when_it_was_killed() {
     let status = pool.scrub(&["--status"]);
     assert_eq!(status.status.code(), Some(1), "{status:?}");
     for path in &paths {
-        let is_listed = status.stdout.contains(&format!("data: {path}, bytes 81920 to 86015: block 0:"));
+        let is_listed =
+            status.stdout.contains(&format!("data: {path}, bytes 81920 to 86015: block 0:"));
         assert_eq!(is_listed, path != "/file-3", "{}", status.stdout);
     }
     let mut client = pool.connect();

@@ -39,7 +39,9 @@ pub(crate) fn key_words(key: &Key) -> String {
         ParsedKey::Consumer { name_hash } => format!("consumer:{name_hash:032x}"),
         ParsedKey::Scrub => "scrub:".into(),
         ParsedKey::ScrubPlace => "scrub_place:".into(),
-        ParsedKey::DamagedData { inode, file_block } => format!("damaged_data:{inode}.{file_block}"),
+        ParsedKey::DamagedData { inode, file_block } => {
+            format!("damaged_data:{inode}.{file_block}")
+        }
         ParsedKey::DamagedBlock(block) => format!("damaged_block:{block}"),
     }
 }

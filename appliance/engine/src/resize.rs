@@ -307,7 +307,11 @@ impl<D: Doors> Shard<D> {
     }
 
     /// Half way a full mailbox is no reason to give up.
-    pub(crate) async fn ask_patiently(&self, to: ShardId, ask: impl Fn() -> Ask) -> Result<(), FsError> {
+    pub(crate) async fn ask_patiently(
+        &self,
+        to: ShardId,
+        ask: impl Fn() -> Ask,
+    ) -> Result<(), FsError> {
         loop {
             match self.peers.ask(to, ask()).await {
                 Err(FsError::Busy) => self.handle.sleep(Nanos::from_millis(1)).await,

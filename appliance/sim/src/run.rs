@@ -49,6 +49,7 @@ pub(crate) struct Run<'a> {
     pub(crate) next_id: u32,
     pub(crate) report: Report,
     versions: check::versions::Versions,
+    deletions: check::deletions::Deletions,
     seqs: check::seqs::Seqs,
     /// For the wall clock, which is set while clients are at work.
     jumps: Prng,
@@ -86,6 +87,7 @@ impl<'a> Run<'a> {
             next_id,
             report: Report::default(),
             versions: check::versions::Versions::default(),
+            deletions: check::deletions::Deletions::default(),
             seqs: check::seqs::Seqs::default(),
             jumps: Prng::new(scenario.seed ^ 0x6a6d_7021),
             looks: Prng::new(scenario.seed ^ 0x6c6f_6f6b),
@@ -178,6 +180,7 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         self.versions.check(&seen)?;
+        self.deletions.note(&seen);
         let indexes = check::indexes::check(&mut self.world, &seen);
         indexes.map_err(|halt| Stop::from(halt).into_text())??;
         self.checks().map_err(Stop::into_text)
@@ -199,7 +202,7 @@ impl<'a> Run<'a> {
         if !seen.damaged.is_empty() {
             return Ok(());
         }
-        check::deletions::check(&mut self.world, &seen)?.map_err(Stop::Wrong)
+        self.deletions.check(&mut self.world, &seen)?.map_err(Stop::Wrong)
     }
 
     fn crash(&mut self) {

@@ -352,7 +352,8 @@ fn every_fault_in_every_kind_of_node_is_found_and_named() {
     for (is_fs, level) in [(true, 0), (true, 1), (false, 0), (false, 1)] {
         let nodes = made.nodes(is_fs, level);
         // Clients are in the root, whose tablet stays sound: else they would hear EIO.
-        let is_apart = |at: &&NodeRef| Node::trusted(&made.bytes(at)).tablet() != InodeNo::ROOT.tablet();
+        let is_apart =
+            |at: &&NodeRef| Node::trusted(&made.bytes(at)).tablet() != InodeNo::ROOT.tablet();
         let apart: Vec<NodeRef> = nodes.iter().filter(is_apart).copied().collect();
         assert!(!apart.is_empty(), "fs {is_fs}, level {level}: {} nodes", nodes.len());
         let leaves = made.nodes(true, 0);
@@ -361,9 +362,13 @@ fn every_fault_in_every_kind_of_node_is_found_and_named() {
             let other = leaves[usize::from(leaves[0] == at)];
             let run = Run::new(at.block_no(), NODE_BLOCKS);
             let (older, other) = (older_node(&made.bytes(&at)), made.bytes(&other));
-            expect_found(&made, run, (&older, &other), fault, |what| {
-                matches!(what, What::Node { tree, .. } if (*tree == 0) == is_fs)
-            });
+            expect_found(
+                &made,
+                run,
+                (&older, &other),
+                fault,
+                |what| matches!(what, What::Node { tree, .. } if (*tree == 0) == is_fs),
+            );
         }
     }
 }
@@ -418,12 +423,12 @@ fn every_fault_in_a_copy_of_a_root_or_a_superblock_is_found_and_named() {
     }
     for (fault, is_newest) in FAULTS.into_iter().flat_map(|fault| [(fault, true), (fault, false)]) {
         let scrubbed = made.booted(SHARDS);
-        let slots = [cairn_format::superblock::SUPERBLOCK_A, cairn_format::superblock::SUPERBLOCK_B];
+        let slots =
+            [cairn_format::superblock::SUPERBLOCK_A, cairn_format::superblock::SUPERBLOCK_B];
         let runs = slots.map(|slot| Run::new(BlockNo::new(DeviceId(0), slot), SUPERBLOCK_BLOCKS));
         let copies = runs.map(|run| (run, scrubbed.bytes(run)));
-        let generation = |bytes: &[u8]| {
-            Superblock::parse(bytes).expect("both are good").generation.get()
-        };
+        let generation =
+            |bytes: &[u8]| Superblock::parse(bytes).expect("both are good").generation.get();
         let [a, b] = copies;
         let a_is_newest = generation(&a.1) > generation(&b.1);
         let ((run, bytes), (_, other)) = if a_is_newest == is_newest { (a, b) } else { (b, a) };
@@ -526,8 +531,7 @@ fn a_pass_goes_on_after_a_power_cut_and_forgets_nothing() {
         scrubbed.nodes_read()
     };
     let blocks = made.data();
-    let harmed: BTreeSet<BlockNo> =
-        (1..5).map(|part| blocks[blocks.len() / 5 * part].2).collect();
+    let harmed: BTreeSet<BlockNo> = (1..5).map(|part| blocks[blocks.len() / 5 * part].2).collect();
     let mut scrubbed = made.booted(SHARDS);
     for block in &harmed {
         scrubbed.world.media.borrow_mut().rot(*block, 99);
@@ -626,7 +630,13 @@ fn damage_goes_with_what_was_damaged_and_with_the_next_pass() {
         }
     }
     let found = scrubbed.pass();
-    let of = |ino| [(ino, 3, 2), (ino, 9, 1)].map(|(ino, file_block, blocks)| What::Data { ino, file_block, blocks });
+    let of = |ino| {
+        [(ino, 3, 2), (ino, 9, 1)].map(|(ino, file_block, blocks)| What::Data {
+            ino,
+            file_block,
+            blocks,
+        })
+    };
     let told: Vec<What> = found.iter().map(|damaged| damaged.what).collect();
     assert_eq!(told.len(), 4, "{found:?}");
     assert!(of(first).iter().chain(&of(second)).all(|what| told.contains(what)), "{found:?}");

@@ -6,7 +6,9 @@
 use crate::bridge::Caller;
 use crate::paths;
 use crate::proto::scrub_reply::News;
-use crate::proto::{ScrubAction, ScrubFinding, ScrubProgress, ScrubReply, ScrubRequest, ScrubSummary};
+use crate::proto::{
+    ScrubAction, ScrubFinding, ScrubProgress, ScrubReply, ScrubRequest, ScrubSummary,
+};
 use crate::request::{ControlReply, ControlRequest};
 use crate::status::{self, unexpected};
 use cairn_base::BLOCK_BYTES;

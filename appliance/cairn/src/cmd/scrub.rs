@@ -178,7 +178,10 @@ pub fn status_line(progress: &ScrubProgress) -> String {
         "idle" => String::new(),
         _ => format!(" {percent}% tablets {}/{}", progress.tablets_done, progress.tablets),
     };
-    format!("scrub {}{how_far} ended {ended} damaged {}{unsaved}", progress.state, progress.findings)
+    format!(
+        "scrub {}{how_far} ended {ended} damaged {}{unsaved}",
+        progress.state, progress.findings
+    )
 }
 
 fn summary_line(summary: &ScrubSummary, progress: &ScrubProgress) -> String {
@@ -269,7 +272,8 @@ mod tests {
 
     #[test]
     fn a_finding_is_one_line_that_names_the_file() {
-        let line = "data: /a\\nb, bytes 8192 to 12287: block 1:77: the data's checksum does not match";
+        let line =
+            "data: /a\\nb, bytes 8192 to 12287: block 1:77: the data's checksum does not match";
         assert_eq!(String::from_utf8_lossy(&text(&data())), line);
         let gone = ScrubFinding { path: None, ..data() };
         assert!(text(&gone).starts_with(b"data: inode 4097, which has no path, bytes"));

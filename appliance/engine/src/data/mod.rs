@@ -25,9 +25,9 @@ mod write_back;
 
 pub(crate) use arriving::Arriving;
 pub(crate) use cache::DataCache;
+pub use cache::runs_bytes as cached_runs_bytes;
 pub(crate) use join::join;
 pub(crate) use map::{MappedExtent, checksum_of, checksums, extents, mapped};
-pub use cache::runs_bytes as cached_runs_bytes;
 pub(crate) use overlay::{Dirty, Overlays};
 pub(crate) use readahead::Streams;
 pub(crate) use truncate::{Progress, REMOVE_STEP_BYTES, remove_data_step, truncate_in};

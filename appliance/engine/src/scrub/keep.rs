@@ -13,14 +13,14 @@ use crate::data::extents;
 use crate::error::FsError;
 use crate::shard::Shard;
 use crate::tablet::Tablet;
-use crate::txn::{Class, Need, Stop, View};
 use crate::tree;
+use crate::txn::{Class, Need, Stop, View};
 use cairn_base::BlockNo;
 use cairn_base::door::Doors;
+use cairn_format::TabletId;
 use cairn_format::item::ScrubPlaceHead;
 use cairn_format::key::{Key, RANGE_DAMAGED_BLOCK, RANGE_DAMAGED_DATA};
 use cairn_format::tablet_root::TreeRef;
-use cairn_format::TabletId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::rc::Rc;
@@ -176,10 +176,8 @@ impl<D: Doors> Shard<D> {
             let place = self.place_in_scrub(id);
             let keys: Vec<Key> = place.unsaved.iter().take(RECORD_ITEMS_MAX).copied().collect();
             let is_last = keys.len() == place.unsaved.len();
-            let items: Vec<(Key, Vec<u8>)> = keys
-                .iter()
-                .filter_map(|key| Some((*key, place.found.get(key)?.value())))
-                .collect();
+            let items: Vec<(Key, Vec<u8>)> =
+                keys.iter().filter_map(|key| Some((*key, place.found.get(key)?.value()))).collect();
             let value = place.value(is_last);
             let need = Need::new(Class::Growing, &[id], ITEM_BYTES * (items.len() + 2));
             let written = self.transact(need, |view| {

@@ -34,18 +34,18 @@ pub use order::{Command, ScrubReport, ScrubState};
 
 use crate::error::FsError;
 use crate::shard::Shard;
-use cairn_base::{BLOCK_BYTES, Nanos};
 use cairn_base::door::Doors;
+use cairn_base::{BLOCK_BYTES, Nanos};
 use cairn_format::TabletId;
 use cairn_format::item::ScrubItem;
 use cairn_format::key::Key;
 use cairn_reactor::{Semaphore, WaitList};
 use keep::Place;
 use pace::Pacer;
-use walk::Walked;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use walk::Walked;
 
 /// A tablet's place is written down so often.
 const SAVE_EVERY: Nanos = Nanos::from_secs(5);

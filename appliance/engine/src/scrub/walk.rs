@@ -16,11 +16,11 @@ use crate::data::join;
 use crate::error::FsError;
 use crate::shard::Shard;
 use cairn_base::door::Doors;
+use cairn_format::TabletId;
 use cairn_format::filter::FilterRef;
 use cairn_format::key::Key;
 use cairn_format::node::{NODE_BYTES, NodeRef};
 use cairn_format::tablet_root::TreeRef;
-use cairn_format::TabletId;
 use std::rc::Rc;
 
 /// Nodes of one level of one tree in one step: 512 KiB.
@@ -128,7 +128,8 @@ impl<D: Doors> Shard<D> {
     async fn walk_tree(&self, id: TabletId, number: u8, tree: &TreeRef, walked: &mut Walked) {
         let mut level = vec![Visit { at: tree.root, from: Key::MIN, to: Key::MAX }];
         for height in (0..=tree.level).rev() {
-            let reads = join(READS_MAX, level.iter().map(|visit| self.verify_node(&visit.at))).await;
+            let reads =
+                join(READS_MAX, level.iter().map(|visit| self.verify_node(&visit.at))).await;
             walked.nodes += level.len() as u64;
             walked.bytes += (level.len() * NODE_BYTES) as u64;
             let mut below = Vec::new();

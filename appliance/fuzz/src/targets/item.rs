@@ -5,9 +5,9 @@
 
 use cairn_base::{BlockNo, Run};
 use cairn_format::item::{
-    Checksums, ConsumerHead, DamagedBlockHead, DamagedDataItem, DeletionHead, EXTENT_INLINE, ExtentHead, FixityItem, FreeRunItem,
-    IndxItem, InodeItem, LookupItem, OrphanHead, PartChange, ProjectItem, QuotaRuleItem,
-    ReaddirHead, ScrubItem, ScrubPlaceHead, TotlItem, XattrHead,
+    Checksums, ConsumerHead, DamagedBlockHead, DamagedDataItem, DeletionHead, EXTENT_INLINE,
+    ExtentHead, FixityItem, FreeRunItem, IndxItem, InodeItem, LookupItem, OrphanHead, PartChange,
+    ProjectItem, QuotaRuleItem, ReaddirHead, ScrubItem, ScrubPlaceHead, TotlItem, XattrHead,
 };
 use cairn_format::key::ParsedKey;
 use cairn_format::{Damage, Key};

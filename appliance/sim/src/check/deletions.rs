@@ -2,7 +2,7 @@
 //! deletion of one that is.
 //!
 //! An agent that reads the stream and asks nothing else must come to the same inodes as a walk of the
-//! tree. Those that were removed before it read are deletions to it, or nothing.
+//! tree. One that read before, and knew an inode that is gone since, must be told so.
 
 use crate::machine::Halt;
 use crate::model::seen::Seen;
@@ -14,8 +14,28 @@ use std::collections::BTreeSet;
 
 const PAGE: usize = 50;
 
-/// For a pool at rest.
-pub fn check(world: &mut World, seen: &Seen) -> Result<Result<(), String>, Halt> {
+/// Inodes that were there at some time, after a start: nothing takes back that they were.
+#[derive(Default)]
+pub struct Deletions {
+    known: BTreeSet<InodeNo>,
+}
+
+impl Deletions {
+    pub fn note(&mut self, seen: &Seen) {
+        self.known.extend(seen.nodes.keys());
+    }
+
+    /// For a pool at rest.
+    pub fn check(&self, world: &mut World, seen: &Seen) -> Result<Result<(), String>, Halt> {
+        check(world, seen, &self.known)
+    }
+}
+
+fn check(
+    world: &mut World,
+    seen: &Seen,
+    before: &BTreeSet<InodeNo>,
+) -> Result<Result<(), String>, Halt> {
     let shard = world.shards()[0].clone();
     let read = world.machine().run(0, async move {
         let (mut all, mut from) = (Vec::new(), (Seq(0), 0));
@@ -27,12 +47,12 @@ pub fn check(world: &mut World, seen: &Seen) -> Result<Result<(), String>, Halt>
         }
     })?;
     Ok(match read {
-        Ok(changes) => judge(&changes, seen),
+        Ok(changes) => judge(&changes, seen, before),
         Err(error) => Err(format!("the change stream: {error}")),
     })
 }
 
-fn judge(changes: &[Change], seen: &Seen) -> Result<(), String> {
+fn judge(changes: &[Change], seen: &Seen, before: &BTreeSet<InodeNo>) -> Result<(), String> {
     let (mut known, mut gone) = (BTreeSet::new(), BTreeSet::new());
     for change in changes {
         match change.what {
@@ -49,6 +69,9 @@ fn judge(changes: &[Change], seen: &Seen) -> Result<(), String> {
     }
     if let Some(ino) = known.difference(&there).next() {
         return Err(format!("the change stream tells of inode {ino}, which has no name"));
+    }
+    if let Some(ino) = before.iter().find(|ino| !there.contains(ino) && !gone.contains(ino)) {
+        return Err(format!("the change stream does not tell that inode {ino} is gone"));
     }
     match there.intersection(&gone).next() {
         Some(ino) => Err(format!("the change stream says that inode {ino} is gone")),
@@ -75,16 +98,25 @@ mod tests {
         [1, 2, 3].map(|raw| change(raw, What::Metadata)).into()
     }
 
+    /// Of which 9 is there no more.
+    fn known() -> BTreeSet<InodeNo> {
+        [1, 2, 9].map(ino).into()
+    }
+
     #[test]
     fn what_is_there_and_what_is_gone_passes() {
-        assert_eq!(judge(&[right(), vec![gone(9)]].concat(), &seen()), Ok(()));
+        assert_eq!(judge(&[right(), vec![gone(9)]].concat(), &seen(), &known()), Ok(()));
     }
 
     #[test]
     fn what_is_left_out_made_up_or_said_to_be_gone_is_found() {
-        assert!(judge(&right()[1..], &seen()).is_err());
-        assert!(judge(&[right(), vec![change(9, What::Created)]].concat(), &seen()).is_err());
-        assert!(judge(&[right(), vec![gone(3)]].concat(), &seen()).is_err());
-        assert!(judge(&[right(), vec![gone(9), gone(9)]].concat(), &seen()).is_err());
+        assert!(judge(&[&right()[1..], &[gone(9)]].concat(), &seen(), &known()).is_err());
+        assert!(
+            judge(&[right(), vec![change(8, What::Created), gone(9)]].concat(), &seen(), &known())
+                .is_err()
+        );
+        assert!(judge(&right(), &seen(), &known()).is_err());
+        assert!(judge(&[right(), vec![gone(3), gone(9)]].concat(), &seen(), &known()).is_err());
+        assert!(judge(&[right(), vec![gone(9), gone(9)]].concat(), &seen(), &known()).is_err());
     }
 }
