@@ -47,6 +47,9 @@ impl Run<'_> {
         };
         let media = self.world.media.borrow();
         let hit = media.faults.hit();
+        if error == crate::nfs::IO_ERROR && !hit.is_empty() {
+            return Ok(());
+        }
         // A node, a filter, or data that is read together.
         let is_hit = hit.range(block..block.after(NODE_BLOCKS)).next().is_some()
             || matches!(error, FsError::Media { .. })

@@ -63,7 +63,7 @@ fn every_operation() -> Script {
     // Enough to freeze, fold and trim.
     let files = 1 + all.len() as u32;
     all.extend((0..4).map(|nth| make(2, &format!("file {nth}"), FileKind::Regular)));
-    for nth in 0..24 {
+    for nth in 0..12 {
         let node = NodeId(files + nth % 4);
         let name = format!("user.{nth}").into_bytes();
         all.push(Act::SetXattr { node, name: name.into(), value: vec![nth as u8; 9000] });

@@ -6,4 +6,4 @@ mod pipe;
 mod requests;
 
 pub use caller::{Caller, Sending, Service, packed, stat};
-pub use requests::{NfsClient, Verifiers};
+pub use requests::{IO_ERROR, NfsClient, Verifiers};

@@ -48,6 +48,10 @@ pub struct NfsClient {
     unstable: Verifiers,
 }
 
+/// NFS's IO does not say which block it was.
+pub const IO_ERROR: FsError =
+    FsError::Media { block: BlockNo::from_raw(0), error: MediaError::Read(5) };
+
 /// What one call came to.
 enum Refusal {
     /// The client asks again, some time later.
@@ -346,9 +350,7 @@ fn error_of(stat: nfsstat3) -> FsError {
         nfsstat3::NFS3ERR_NOT_SYNC => FsError::GuardMismatch,
         nfsstat3::NFS3ERR_BAD_COOKIE => FsError::BadPosition,
         // A device that refused, damage, or a shard that has stopped: which of them is not told.
-        nfsstat3::NFS3ERR_IO => {
-            FsError::Media { block: BlockNo::from_raw(0), error: MediaError::Read(5) }
-        }
+        nfsstat3::NFS3ERR_IO => IO_ERROR,
         other => panic!("{other} is never the right answer"),
     }
 }
