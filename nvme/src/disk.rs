@@ -7,7 +7,9 @@
 //!
 //! What always holds: a command outside its device is refused before it reaches the kernel, so a
 //! damaged address cannot make a file grow; an error of the kernel is passed on once and nothing is
-//! retried, a failed flush least of all, since the kernel may have forgotten what it failed to write.
+//! retried, a failed flush least of all, since the kernel may have forgotten what it failed to write. It
+//! tells one caller of that, and shards share a description of the file: so whoever hears of a failed
+//! flush tells all shards, and no later flush of that device counts.
 
 use crate::file::{Devices, Kind, Mode, OpenError, blocks_of};
 use cairn_base::door::{Disk, Durability, MediaError};
@@ -17,6 +19,8 @@ use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 pub struct FileDisk {
     ring: Ring,
@@ -31,6 +35,17 @@ struct Device {
     /// Beside the ring's descriptor: for what needs no ring.
     file: File,
     blocks: Cell<u64>,
+    /// What a flush of any shard failed with, or 0.
+    flush_errno: Arc<AtomicI32>,
+}
+
+impl Device {
+    fn flush_failure(&self) -> Result<(), MediaError> {
+        match self.flush_errno.load(Ordering::SeqCst) {
+            0 => Ok(()),
+            errno => Err(MediaError::Flush(errno)),
+        }
+    }
 }
 
 impl FileDisk {
@@ -39,7 +54,8 @@ impl FileDisk {
         let device = |opened: &crate::file::Opened| {
             let (fd, file) = (Fd::new(opened.duplicate()?), opened.duplicate()?);
             let blocks = Cell::new(blocks_of(&file).map_err(|error| opened.failed(&error))?);
-            Ok(Device { fd, kind: opened.kind, file, blocks })
+            let (kind, flush_errno) = (opened.kind, Arc::clone(&opened.flush_errno));
+            Ok(Device { fd, kind, file, blocks, flush_errno })
         };
         let devices = devices.iter().map(device).collect::<Result<_, _>>()?;
         Ok(FileDisk { ring, arena, devices, blocks_read: Cell::new(0) })
@@ -137,7 +153,10 @@ impl Disk for FileDisk {
     }
 
     async fn flush(&self, device: DeviceId) -> Result<(), MediaError> {
-        let result = self.ring.sync_data(&self.device(device)?.fd).await;
+        let device = self.device(device)?;
+        let result = self.ring.sync_data(&device.fd, &device.flush_errno).await;
+        // Another one may have been told what ours was not.
+        device.flush_failure()?;
         result.map_err(|error| media_error(&error, MediaError::Flush))
     }
 

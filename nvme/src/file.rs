@@ -19,6 +19,8 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicI32;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -66,6 +68,8 @@ pub(crate) struct Opened {
     pub(crate) file: File,
     pub(crate) kind: Kind,
     direct: bool,
+    /// Of the first flush that failed, for all shards.
+    pub(crate) flush_errno: Arc<AtomicI32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +114,7 @@ impl Opened {
             _ => return Err(OpenError::NotADevice { path: path.into() }),
         };
         lock(&file, path, mode)?;
-        Ok(Opened { path: path.into(), file, kind, direct })
+        Ok(Opened { path: path.into(), file, kind, direct, flush_errno: Arc::default() })
     }
 
     pub(crate) fn failed(&self, error: &io::Error) -> OpenError {

@@ -41,6 +41,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::task::{Context, Poll, Waker};
 
 /// The completion queue is this much longer, for bursts between two polls.
@@ -150,6 +151,8 @@ enum Memory {
     NewFd,
     Buf(DmaBuf),
     Vector(Box<Vector>),
+    /// Nothing, and the errno of a failure is kept there, whether somebody waits or not.
+    Failure(Arc<AtomicI32>),
     /// Nothing, and the command is the ring's own: nobody polls it.
     Wake,
 }
@@ -280,9 +283,12 @@ impl Ring {
     }
 
     /// Everything written before is on stable media, as far as the data goes (fdatasync).
-    pub async fn sync_data(&self, fd: &Fd) -> io::Result<()> {
+    ///
+    /// The first failure's errno is kept in `failure`, also when this future was dropped meanwhile: the
+    /// kernel does not tell it again.
+    pub async fn sync_data(&self, fd: &Fd, failure: &Arc<AtomicI32>) -> io::Result<()> {
         let entry = opcode::Fsync::new(fd.target()).flags(types::FsyncFlags::DATASYNC).build();
-        let (result, _) = self.start(fd, entry, Memory::Nothing).await;
+        let (result, _) = self.start(fd, entry, Memory::Failure(Arc::clone(failure))).await;
         outcome(result).map(|_| ())
     }
 
@@ -432,6 +438,7 @@ impl Inner {
     fn settle(&self, number: usize, result: i32) {
         let mut slots = self.slots.borrow_mut();
         let slot = slots.get_mut(number).expect("a slot outlives its command");
+        slot.memory.note(result);
         if let (State::Waiting(waker), false) = (&mut slot.state, slot.memory.is_wake()) {
             let waker = waker.take();
             slot.state = State::Done(result);
@@ -549,6 +556,17 @@ impl Memory {
         match self {
             Memory::Vector(vector) => vector,
             _ => unreachable!("a command returns the memory it was given"),
+        }
+    }
+
+    /// The kernel has answered.
+    fn note(&self, result: i32) {
+        if let Memory::Failure(first) = self
+            && result < 0
+            && result != -libc::ECANCELED
+        {
+            // One that failed before stays.
+            let _ = first.compare_exchange(0, -result, Ordering::SeqCst, Ordering::SeqCst);
         }
     }
 

@@ -5,6 +5,9 @@
 //! the world calls when it decides that time has come. Futures of an earlier boot never complete:
 //! their handle's tables went with the power. Dropping a future abandons the wait; the command goes
 //! on, as the door's contract says.
+//!
+//! All shards of a boot share one handle's tables, so a flush that failed is known to all of them at
+//! once: later ones of that device fail as well, whatever the media say, as `nvme` has it.
 
 use crate::media::{Block, Command, CommandId, Media, Outcome};
 use cairn_base::door::{self, Durability, MediaError};
@@ -20,6 +23,10 @@ use std::task::{Context, Poll, Waker};
 pub struct Disk {
     media: Rc<RefCell<Media>>,
     waits: Rc<RefCell<BTreeMap<CommandId, Wait>>>,
+    /// Those under way, also when nobody waits for them any more.
+    flushes: Rc<RefCell<BTreeMap<CommandId, DeviceId>>>,
+    /// Devices of which a flush has failed, and how.
+    unflushed: Rc<RefCell<BTreeMap<DeviceId, MediaError>>>,
     arena: Arena,
     zeros: Block,
 }
@@ -33,7 +40,14 @@ enum Wait {
 impl Disk {
     pub fn new(media: &Rc<RefCell<Media>>) -> Disk {
         let zeros = vec![0; BLOCK_BYTES].into();
-        Disk { media: media.clone(), waits: Rc::default(), arena: Arena::heap(), zeros }
+        Disk {
+            media: media.clone(),
+            waits: Rc::default(),
+            flushes: Rc::default(),
+            unflushed: Rc::default(),
+            arena: Arena::heap(),
+            zeros,
+        }
     }
 
     pub fn media(&self) -> &Rc<RefCell<Media>> {
@@ -43,6 +57,10 @@ impl Disk {
     /// Completes the command that is due first and wakes its waiter. False when none is in flight.
     pub fn complete_next(&self) -> bool {
         let Some((id, outcome)) = self.media.borrow_mut().complete_next() else { return false };
+        let outcome = match self.flushes.borrow_mut().remove(&id) {
+            Some(device) => self.flushed(device, outcome),
+            None => outcome,
+        };
         let previous = match self.waits.borrow_mut().get_mut(&id) {
             Some(wait) => std::mem::replace(wait, Wait::Done(outcome)),
             None => return true, // nobody waits any more
@@ -52,6 +70,15 @@ impl Disk {
             waker.wake();
         }
         true
+    }
+
+    /// What everybody is told of a flush once one has failed.
+    fn flushed(&self, device: DeviceId, outcome: Outcome) -> Outcome {
+        let mut unflushed = self.unflushed.borrow_mut();
+        if let Err(error) = &outcome {
+            unflushed.entry(device).or_insert(*error);
+        }
+        unflushed.get(&device).map_or(outcome, |error| Err(*error))
     }
 
     /// A copy that the media may share; blocks of zeros, of which there are many, share one.
@@ -131,6 +158,9 @@ impl door::Disk for Disk {
 
     fn flush(&self, device: DeviceId) -> impl Future<Output = Result<(), MediaError>> {
         let completion = self.submit(Command::Flush { device });
+        if let Some(id) = completion.id {
+            self.flushes.borrow_mut().insert(id, device);
+        }
         async move { completion.await.map(drop) }
     }
 

@@ -4,7 +4,8 @@
 //! that began after it completed has ended. `Durable` survives power loss when it completes, but
 //! says nothing about earlier `Cached` writes. Nothing is retried behind this door: an error here
 //! is final for that command, and a failed flush means that nothing since the last good one can be
-//! trusted.
+//! trusted, whoever wrote it: what shares a device with others has no way to tell what of it was lost. So
+//! once a flush of a device has failed, later ones fail for everybody until it is opened again.
 
 use crate::dma_buf::{Arena, DmaBuf, DmaSlice};
 use crate::units::{BlockNo, DeviceId, Run};

@@ -50,6 +50,24 @@ fn socket_pair() -> (TcpStream, TcpStream) {
 }
 
 #[test]
+fn a_failed_flush_is_known_also_when_nobody_waits_for_it_any_more() {
+    let ring = Ring::new(8).unwrap();
+    // It has nothing to flush, and says so.
+    let null = Fd::new(File::options().write(true).open("/dev/null").unwrap());
+    let (waited, dropped) = (Arc::default(), Arc::default());
+    block_on(&ring, ring.sync_data(&null, &waited)).unwrap_err();
+    assert_eq!(waited.load(Ordering::SeqCst), libc::EINVAL);
+    {
+        let mut flush = pin!(ring.sync_data(&null, &dropped));
+        assert!(poll_once(flush.as_mut()).is_pending());
+    }
+    while ring.in_flight() > 0 {
+        ring.wait(Some(Nanos::from_secs(10)));
+    }
+    assert_eq!(dropped.load(Ordering::SeqCst), libc::EINVAL);
+}
+
+#[test]
 fn what_is_written_in_slices_is_read_back_in_one_piece() {
     let ring = Ring::new(8).unwrap();
     let arena = Arena::heap();
@@ -70,7 +88,7 @@ fn what_is_written_in_slices_is_read_back_in_one_piece() {
     let offset = 3 * BLOCK_BYTES as u64;
     block_on(&ring, async {
         ring.write_at(&fd, slices, offset, Durability::Durable).await.unwrap();
-        ring.sync_data(&fd).await.unwrap();
+        ring.sync_data(&fd, &Arc::default()).await.unwrap();
         let (back, result) = ring.read_at(&fd, arena.alloc(1 << 20), offset).await;
         result.unwrap();
         assert!(back[..] == source[..]);
