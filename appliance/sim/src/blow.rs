@@ -44,7 +44,8 @@ impl Media {
     /// One of the blocks that hold anything, and are not spared.
     fn victim(&self, pick: u64, spared: &[Run]) -> Option<BlockNo> {
         let recent = self.faults.recent();
-        let mut all = if pick % 2 == 0 && !recent.is_empty() { recent } else { self.written() };
+        let mut all =
+            if pick.is_multiple_of(2) && !recent.is_empty() { recent } else { self.written() };
         all.retain(|block| !spared.iter().any(|spared| overlap(*spared, Run::new(*block, 1))));
         let at = (pick / 2).checked_rem(all.len() as u64)?;
         Some(all[at as usize])
