@@ -87,6 +87,7 @@ fn scenario(shards: usize, device_blocks: Vec<u64>) -> Scenario {
         churn: false,
         rounds: 1,
         requests: 0,
+        over_nfs: false,
         grow: false,
         fault: None,
         sector_bytes: SECTOR_BYTES,
