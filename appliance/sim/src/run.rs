@@ -50,6 +50,7 @@ pub(crate) struct Run<'a> {
     pub(crate) report: Report,
     versions: check::versions::Versions,
     deletions: check::deletions::Deletions,
+    agent: check::stream::Agent,
     seqs: check::seqs::Seqs,
     /// For the wall clock, which is set while clients are at work.
     jumps: Prng,
@@ -88,6 +89,7 @@ impl<'a> Run<'a> {
             report: Report::default(),
             versions: check::versions::Versions::default(),
             deletions: check::deletions::Deletions::default(),
+            agent: check::stream::Agent::new(scenario.seed),
             seqs: check::seqs::Seqs::default(),
             jumps: Prng::new(scenario.seed ^ 0x6a6d_7021),
             looks: Prng::new(scenario.seed ^ 0x6c6f_6f6b),
@@ -181,6 +183,8 @@ impl<'a> Run<'a> {
         }
         self.versions.check(&seen)?;
         self.deletions.note(&seen);
+        let agent = self.agent.check(&mut self.world);
+        agent.map_err(|halt| Stop::from(halt).into_text())??;
         let indexes = check::indexes::check(&mut self.world, &seen);
         indexes.map_err(|halt| Stop::from(halt).into_text())??;
         self.checks().map_err(Stop::into_text)
@@ -300,6 +304,7 @@ impl<'a> Run<'a> {
             if self.scenario.clock_jumps && self.jumps.percent(1) && self.jumps.percent(20) {
                 self.set_the_clock();
             }
+            self.agent.turn(&mut self.world);
             let stepped = self.world.machine().step()?;
             self.demand_progress(stepped)?;
         }

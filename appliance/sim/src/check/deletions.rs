@@ -4,15 +4,13 @@
 //! An agent that reads the stream and asks nothing else must come to the same inodes as a walk of the
 //! tree. One that read before, and knew an inode that is gone since, must be told so.
 
+use super::stream::whole;
 use crate::machine::Halt;
 use crate::model::seen::Seen;
 use crate::world::World;
-use cairn_engine::error::FsError;
 use cairn_engine::{Change, What};
-use cairn_format::{InodeNo, Seq};
+use cairn_format::InodeNo;
 use std::collections::BTreeSet;
-
-const PAGE: usize = 50;
 
 /// Inodes that were there at some time, after a start: nothing takes back that they were.
 #[derive(Default)]
@@ -37,15 +35,7 @@ fn check(
     before: &BTreeSet<InodeNo>,
 ) -> Result<Result<(), String>, Halt> {
     let shard = world.shards()[0].clone();
-    let read = world.machine().run(0, async move {
-        let (mut all, mut from) = (Vec::new(), (Seq(0), 0));
-        loop {
-            let page = shard.changes(from, (Seq(u64::MAX), u64::MAX), PAGE).await?;
-            let Some(last) = page.last() else { return Ok::<_, FsError>(all) };
-            from = (last.seq, last.ino.raw() + 1);
-            all.extend(page);
-        }
-    })?;
+    let read = world.machine().run(0, async move { whole(&shard).await })?;
     Ok(match read {
         Ok(changes) => judge(&changes, seen, before),
         Err(error) => Err(format!("the change stream: {error}")),
@@ -85,6 +75,7 @@ mod tests {
     use crate::check::sample::{ino, seen};
     use cairn_engine::Gone;
     use cairn_engine::attr::FileKind;
+    use cairn_format::Seq;
 
     fn change(raw: u64, what: What) -> Change {
         Change { seq: Seq(raw), ino: ino(raw), kind: FileKind::Regular, data_version: 0, what }

@@ -10,6 +10,7 @@ pub mod reserve;
 #[cfg(test)]
 mod sample;
 pub mod seqs;
+pub mod stream;
 pub mod versions;
 pub mod whole;
 
