@@ -161,11 +161,13 @@ impl<D: Doors> Shard<D> {
                     return;
                 }
                 let bytes = self.scrub_step(id, &mut walked).await;
-                if self.handle.now() >= saved_at + SAVE_EVERY {
+                let next = self.next_step_at(&mut pacer, bytes);
+                // Before a long wait, and not behind it.
+                if next >= saved_at + SAVE_EVERY {
                     self.save(id).await;
                     saved_at = self.handle.now();
                 }
-                self.give_way(&mut pacer, bytes, number).await;
+                self.give_way(next, number).await;
             }
             self.finish_tablet(id).await;
         }

@@ -46,10 +46,12 @@ impl Pacer {
 }
 
 impl<D: Doors> Shard<D> {
-    pub(super) async fn give_way(&self, pacer: &mut Pacer, bytes: u64, number: u64) {
-        let now = self.handle.now();
-        let next = pacer.next(now, bytes, self.core.counters.operations.get());
-        if next <= now {
+    pub(super) fn next_step_at(&self, pacer: &mut Pacer, bytes: u64) -> Nanos {
+        pacer.next(self.handle.now(), bytes, self.core.counters.operations.get())
+    }
+
+    pub(super) async fn give_way(&self, next: Nanos, number: u64) {
+        if next <= self.handle.now() {
             return self.handle.yield_now().await;
         }
         let unwanted = self.scrub.changed.until(|| (!self.is_wanted(number)).then_some(()));
