@@ -91,9 +91,11 @@ fn check(root: &Path, step: Step) -> Result<Found> {
         }
         Step::Test => Found::counted(test::totals(root, &[], test::Skips::Judged)?),
         Step::Sim => {
-            let mut totals = sim::totals(root, &["--seeds", "20"])?;
-            totals += sim::totals(root, &["--sabotage"])?;
+            // Eight minutes or so; `sim --for` and `--exhaustive 3` are for nights (docs/reliability.md).
+            let mut totals = sim::totals(root, &["--seeds", "60"])?;
             totals += sim::totals(root, &["--mutations"])?;
+            totals += sim::totals(root, &["--exhaustive", "2"])?;
+            totals += sim::totals(root, &["--sabotage"])?;
             Found::counted(totals)
         }
         Step::Fuzz => Found::counted(fuzz::totals(root, &["--iterations", "50000"])?),
