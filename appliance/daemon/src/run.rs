@@ -171,7 +171,7 @@ fn read_seeds(claim: &Claim, shards: u16) -> Result<Vec<ShardSeed>, Failure> {
     for block in unusable {
         let device = claim.paths().get(usize::from(block.device().0));
         tracing::warn!(
-            "{}: the copy of the superblock at block {} is damaged or unreadable, or its writing was cut off; the other one is \
+            "{}: the copy of the superblock at block {} is damaged, unreadable, or its writing was cut off; the other one is \
              sound, and this one is written again: look at the device",
             device.map_or_else(String::new, |device| device.path.display().to_string()),
             block.index()

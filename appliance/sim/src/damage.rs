@@ -170,7 +170,7 @@ impl Run<'_> {
 const READ_BLOCKS_MAX: u64 = 256;
 
 /// Where superblocks, roots and logs lie: what a pool cannot be opened without.
-fn vital(media: &Media) -> Vec<BlockRun> {
+pub(crate) fn vital(media: &Media) -> Vec<BlockRun> {
     let mut all = Vec::new();
     let blocks = (SUPERBLOCK_BYTES / BLOCK_BYTES) as u64;
     for index in 0..media.device_count() {

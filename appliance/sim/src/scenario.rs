@@ -144,13 +144,18 @@ impl Scenario {
             clock_jumps: false,
             rot: if prng.percent(30) { 1 + prng.below(3) as usize } else { 0 },
         };
+        if Prng::new(seed ^ 0x736d_616c).percent(20) {
+            // So small that its tail has to move all the time.
+            scenario.world.log_blocks = 320;
+        }
         if prng.percent(8) {
             // Long enough to fill a log and fold in steps: the tail moves up, small memtables are
             // copied to the head, and a cut may fall between two steps.
             scenario.requests = 800 + prng.below(1000) as u32;
             scenario.rounds = 2;
-            scenario.world.tablets = 2;
-            scenario.world.log_blocks = 1024;
+            // With many, some rest while the tail goes on over their last root record.
+            scenario.world.tablets = if Prng::new(seed ^ 0x7265_7374).percent(50) { 2 } else { 16 };
+            scenario.world.log_blocks = scenario.world.log_blocks.min(1024);
         }
         if Prng::new(seed ^ 0x6d65_7267).percent(10) {
             // So many log trees that they merge, and that merges and folds are under way together.
@@ -200,6 +205,8 @@ impl Scenario {
                 _ => Blow::Unreadable { pick },
             };
             let (trees_only, times) = (prng.percent(70), 1 + prng.below(6));
+            // Two in a row at a log's end, its last batch and the mark behind it, look like its end.
+            let times = if trees_only { times } else { 1 };
             // Most writes are the logs'.
             let writes = u64::from(self.requests) / if trees_only { 8 } else { 2 };
             let after = prng.below(1 + writes);
