@@ -45,8 +45,6 @@ pub enum Sabotage {
     IndexEntryLeft,
     /// A batch says that it has been acknowledged itself.
     MarkTooHigh,
-    /// The log is trimmed before the root blocks it needs are written.
-    TrimBeforeRoot,
     /// A flush that failed counts as one that worked.
     FailedFlushForgiven,
     /// A batch is acknowledged though an earlier one is not durable.
@@ -59,8 +57,6 @@ pub enum Sabotage {
     ReplayTooLate,
     /// The record that takes blocks leaves them in the free runs.
     TakenRunStaysFree,
-    /// Freed runs are reused while reads of them are under way.
-    ReadsIgnored,
     /// Data is returned whatever its checksum says.
     ChecksumSkipped,
     /// A node is believed whatever its parent's reference says.
@@ -77,8 +73,6 @@ pub enum Sabotage {
     OrphanForgotten,
     /// A file is removed without a note for archive agents.
     DeletionForgotten,
-    /// The write verifier stays when buffered writes are lost.
-    VerifierKept,
     /// A call that is asked again is carried out again.
     AnsweredAnew,
     /// A moved name leaves its back reference where it was.
@@ -109,14 +103,12 @@ impl Sabotage {
         ("moved-into-itself", Sabotage::MovedIntoItself),
         ("index-entry-left", Sabotage::IndexEntryLeft),
         ("mark-too-high", Sabotage::MarkTooHigh),
-        ("trim-before-root", Sabotage::TrimBeforeRoot),
         ("failed-flush-forgiven", Sabotage::FailedFlushForgiven),
         ("ack-out-of-order", Sabotage::AckOutOfOrder),
         ("oldest-answers", Sabotage::OldestAnswers),
         ("filter-omits-name", Sabotage::FilterOmitsName),
         ("replay-too-late", Sabotage::ReplayTooLate),
         ("taken-run-stays-free", Sabotage::TakenRunStaysFree),
-        ("reads-ignored", Sabotage::ReadsIgnored),
         ("checksum-skipped", Sabotage::ChecksumSkipped),
         ("node-unverified", Sabotage::NodeUnverified),
         ("tail-shows", Sabotage::TailShows),
@@ -125,7 +117,6 @@ impl Sabotage {
         ("stable-too-high", Sabotage::StableTooHigh),
         ("orphan-forgotten", Sabotage::OrphanForgotten),
         ("deletion-forgotten", Sabotage::DeletionForgotten),
-        ("verifier-kept", Sabotage::VerifierKept),
         ("answered-anew", Sabotage::AnsweredAnew),
         ("back-reference-left", Sabotage::BackReferenceLeft),
     ];

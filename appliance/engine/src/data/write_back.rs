@@ -122,9 +122,7 @@ impl<D: Doors> Shard<D> {
                 tablet.overlays.lose(&overlay, error);
                 self.core.counters.write_backs_lost.add(1);
                 self.note(Trouble { during: During::WriteBack, ino: Some(ino), error });
-                if !planted(Sabotage::VerifierKept) {
-                    self.change_write_verifier();
-                }
+                self.change_write_verifier();
                 return Err(error);
             }
         }

@@ -221,9 +221,7 @@ impl<D: Doors> Shard<D> {
         let tablets: Vec<Rc<Tablet>> = self.core.tablets().cloned().collect();
         for tablet in &tablets {
             if let Some((ticket, body)) = tablet.root_record.take() {
-                if planted(Sabotage::TrimBeforeRoot) {
-                    tablet.keep_root_record(ticket, body);
-                } else if self.log.is_settled(ticket) {
+                if self.log.is_settled(ticket) {
                     wrote = Some(self.write_root_block(tablet, &body).await?);
                     tablet.root_block_generation.set(body.generation.get());
                 } else {

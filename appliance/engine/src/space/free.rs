@@ -195,8 +195,7 @@ impl Space {
             while side.arriving.front().is_some_and(|(ticket, _)| settled(*ticket)) {
                 safe.extend(side.arriving.pop_front().map(|(_, run)| run));
             }
-            let unread = |age| self.reads.is_over(age) || planted(Sabotage::ReadsIgnored);
-            let is_safe = |front: &Deferred| settled(front.ticket) && unread(front.age);
+            let is_safe = |front: &Deferred| settled(front.ticket) && self.reads.is_over(front.age);
             while reuse && side.deferred.front().is_some_and(is_safe) {
                 safe.extend(side.deferred.pop_front().map(|deferred| deferred.run));
             }
