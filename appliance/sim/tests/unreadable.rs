@@ -80,7 +80,7 @@ fn one_copy_of_the_superblock_is_enough_and_without_any_the_device_is_named() {
     }
     let refused = Pool::cut().boot_without(&[block(SUPERBLOCK_A), block(SUPERBLOCK_B)]);
     assert!(
-        matches!(&refused, Err(BootError::Refused(what)) if what.contains("block 0")),
+        matches!(&refused, Err(BootError::Refused(what)) if what.contains("device 0")),
         "{refused:?}"
     );
 }
