@@ -105,6 +105,27 @@ pub struct Report {
 }
 
 impl Scenario {
+    /// One client, no faults and no requests of its own: for scripts.
+    pub fn quiet(seed: u64, world: WorldConfig, shards_max: usize) -> Scenario {
+        Scenario {
+            seed,
+            world,
+            shards_max,
+            clients: 1,
+            churn: false,
+            rounds: 1,
+            requests: 0,
+            over_nfs: false,
+            grow: false,
+            fault: None,
+            sector_bytes: SECTOR_BYTES,
+            blow: None,
+            slow: None,
+            clock_jumps: false,
+            rot: 0,
+        }
+    }
+
     pub fn from_seed(seed: u64) -> Scenario {
         let mut prng = Prng::new(seed ^ 0x7363_656e);
         let device_blocks = match prng.percent(60) {

@@ -3,7 +3,6 @@
 use cairn_base::BLOCK_BYTES;
 use cairn_engine::attr::FileKind;
 use cairn_engine::failpoint::Point;
-use cairn_sim::media::SECTOR_BYTES;
 use cairn_sim::model::act::{Act, NodeId, Payload, Place, Sync};
 use cairn_sim::scenario::Scenario;
 use cairn_sim::script::Script;
@@ -73,29 +72,14 @@ fn every_operation() -> Script {
 }
 
 fn scenario(shards: usize, device_blocks: Vec<u64>) -> Scenario {
-    Scenario {
-        seed: 5,
-        world: WorldConfig {
-            tablets: 4,
-            device_blocks,
-            fua: true,
-            memtable_bytes: 64 << 10,
-            log_blocks: 1024,
-        },
-        shards_max: shards,
-        clients: 1,
-        churn: false,
-        rounds: 1,
-        requests: 0,
-        over_nfs: false,
-        grow: false,
-        fault: None,
-        sector_bytes: SECTOR_BYTES,
-        blow: None,
-        slow: None,
-        clock_jumps: false,
-        rot: 0,
-    }
+    let world = WorldConfig {
+        tablets: 4,
+        device_blocks,
+        fua: true,
+        memtable_bytes: 64 << 10,
+        log_blocks: 1024,
+    };
+    Scenario::quiet(5, world, shards)
 }
 
 #[test]

@@ -13,7 +13,7 @@
 use super::scripts::{NAMES, Script};
 use crate::check;
 use crate::clock::Clock;
-use crate::media::{Image, SECTOR_BYTES, Temper};
+use crate::media::{Image, Temper};
 use crate::model::act::{Act, EntryName, NodeId, Place};
 use crate::model::history::History;
 use crate::model::tree::Tree;
@@ -288,23 +288,7 @@ fn scenario(fua: bool) -> Scenario {
         memtable_bytes: 64 << 10,
         log_blocks: 256,
     };
-    Scenario {
-        seed: 0,
-        world,
-        shards_max: SHARDS,
-        clients: 1,
-        churn: false,
-        rounds: 1,
-        requests: 0,
-        over_nfs: false,
-        grow: false,
-        fault: None,
-        sector_bytes: SECTOR_BYTES,
-        blow: None,
-        slow: None,
-        clock_jumps: false,
-        rot: 0,
-    }
+    Scenario::quiet(0, world, SHARDS)
 }
 
 const _: () = assert!(NAMES.len() * 2 == 4, "four names in two directories");
