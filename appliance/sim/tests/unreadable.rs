@@ -149,3 +149,15 @@ fn a_block_that_the_log_never_came_to_is_not_missed() {
     pool.boot_without(&far).expect("it opens");
     assert!(pool.is_whole());
 }
+
+#[test]
+fn a_device_that_gives_nothing_back_is_not_asked_for_each_of_its_blocks() {
+    let mut pool = Pool::cut();
+    let first = 2 * u64::from(TABLETS) + ROOTS_START;
+    let logs: Vec<BlockNo> = (first..first + 2 * LOG_BLOCKS).map(block).collect();
+    let reads = |pool: &Pool| pool.world.media.borrow().traffic(DeviceId(0)).reads;
+    let before = reads(&pool);
+    let refused = pool.boot_without(&logs);
+    assert!(matches!(refused, Err(BootError::Refused(_))), "{refused:?}");
+    assert!(reads(&pool) - before < LOG_BLOCKS / 2, "{} reads", reads(&pool) - before);
+}

@@ -12,7 +12,7 @@
 use crate::open::OpenError;
 use crate::sabotage::{Sabotage, planted};
 use cairn_base::door::{Disk, MediaError};
-use cairn_base::{BLOCK_BYTES, BlockNo, Run};
+use cairn_base::{BLOCK_BYTES, BlockNo, DmaBuf, Run};
 use cairn_format::key::Key;
 use cairn_format::record::{Batch, EditKind, Record};
 use cairn_format::superblock::{EPOCH_OF_FORMAT, LogArea};
@@ -53,6 +53,8 @@ pub struct LogImage {
 
 /// Bytes of one device read.
 const READ_BYTES: usize = 1 << 20;
+/// Blocks of one run that are tried by themselves and fail: each may take a device its whole time limit.
+const UNREADABLE_MAX: usize = 64;
 
 pub async fn read_log<K: Disk>(
     disk: &K,
@@ -135,9 +137,13 @@ pub(crate) async fn read_what_can_be<K: Disk>(
             continue;
         }
         for block in (0..blocks).map(|n| at.after(n)) {
-            let (buf, read) = disk.read(block, disk.arena().alloc(BLOCK_BYTES)).await;
+            // A device that gives back next to nothing is not asked for every block by itself.
+            let read = match unreadable.get(UNREADABLE_MAX - 1) {
+                Some((_, error)) => Err(*error),
+                None => read_block(disk, block).await,
+            };
             match read {
-                Ok(()) => bytes.extend_from_slice(&buf),
+                Ok(buf) => bytes.extend_from_slice(&buf),
                 Err(error) => {
                     unreadable.push((block, error));
                     bytes.resize(bytes.len() + BLOCK_BYTES, 0);
@@ -147,6 +153,11 @@ pub(crate) async fn read_what_can_be<K: Disk>(
         at = at.after(blocks);
     }
     (bytes, unreadable)
+}
+
+async fn read_block<K: Disk>(disk: &K, block: BlockNo) -> Result<DmaBuf, MediaError> {
+    let (buf, read) = disk.read(block, disk.arena().alloc(BLOCK_BYTES)).await;
+    read.map(|()| buf)
 }
 
 impl LogImage {

@@ -32,7 +32,6 @@ mod walk;
 pub use found::{Damaged, What};
 pub use order::{Command, ScrubReport, ScrubState};
 
-use crate::error::FsError;
 use crate::shard::Shard;
 use cairn_base::door::Doors;
 use cairn_base::{BLOCK_BYTES, Nanos};
@@ -232,9 +231,4 @@ impl<D: Doors> Shard<D> {
     pub(crate) fn order_here(&self, order: Order) {
         self.scrub.give(order);
     }
-}
-
-/// An error that says where it is and not that nothing works.
-fn is_damage(error: FsError) -> bool {
-    error.is_trouble()
 }

@@ -10,7 +10,6 @@
 //! not push out what clients need.
 
 use super::found::{Damaged, What, cause_of};
-use super::is_damage;
 use crate::block::{NodeBuf, Pins, fetch_filter, fetch_node};
 use crate::data::join;
 use crate::error::FsError;
@@ -165,7 +164,7 @@ impl<D: Doors> Shard<D> {
     /// Twice, before it is believed that it is bad.
     async fn verify_node(&self, at: &NodeRef) -> Result<Rc<NodeBuf>, FsError> {
         match fetch_node(&*self.disk, at).await {
-            Err(error) if is_damage(error) => fetch_node(&*self.disk, at).await,
+            Err(error) if error.is_trouble() => fetch_node(&*self.disk, at).await,
             read => read,
         }
     }
