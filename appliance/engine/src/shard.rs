@@ -173,8 +173,9 @@ pub struct Shard<D: Doors> {
     pub(crate) config: ShardConfig,
     /// Something changed that pacing, or somebody waiting for memory, wants to look at.
     pub(crate) pace: WaitList,
-    /// What the largest waiting operation needs beside what the memtables hold.
+    /// What the first waiting operation needs beside what the memtables hold.
     pub(crate) memory_wanted: Cell<usize>,
+    memory_turn: Semaphore,
     /// How many records had been logged when the last step of a fold or merge ended.
     pub(crate) stepped_at: Cell<u64>,
     /// The next step waits until so many more have come.
@@ -232,6 +233,7 @@ impl<D: Doors> Shard<D> {
             config,
             pace: WaitList::new(),
             memory_wanted: Cell::new(0),
+            memory_turn: Semaphore::new(1),
             stepped_at: Cell::new(0),
             step_waits: Cell::new(None),
             zone_turn: Semaphore::new(1),
@@ -491,27 +493,28 @@ impl<D: Doors> Shard<D> {
         self.log.settle(ticket).await
     }
 
-    /// Waits while the memtables are over their budget.
+    /// Waits while the memtables are over their budget: in order, so that a small operation neither passes a
+    /// large one for ever nor takes its wish from pacing.
     pub(crate) async fn memory_for(&self, bytes: usize) -> Result<(), FsError> {
-        self.pace
-            .until(|| {
-                if self.log.has_failed() {
-                    return Some(Err(FsError::Stopped));
-                }
-                // Half of the budget can always be made free, so nothing waits for more.
-                let bytes = bytes.min(self.config.memtable_bytes / 2);
-                if self.core.memtable_bytes() + bytes <= self.config.memtable_bytes {
-                    self.memory_wanted.set(0);
-                    return Some(Ok(()));
-                }
-                if self.memory_wanted.get() < bytes {
-                    // Pacing freezes until so much is free.
-                    self.memory_wanted.set(bytes);
-                    self.pace.wake_all();
-                }
-                None
-            })
-            .await
+        // Half of the budget can always be made free, so nothing waits for more.
+        let bytes = bytes.min(self.config.memtable_bytes / 2);
+        let _turn = self.memory_turn.acquire(1).await;
+        let freed = self.pace.until(|| {
+            if self.log.has_failed() {
+                return Some(Err(FsError::Stopped));
+            }
+            if self.core.memtable_bytes() + bytes <= self.config.memtable_bytes {
+                return Some(Ok(()));
+            }
+            if self.memory_wanted.replace(bytes) != bytes {
+                // Pacing freezes until so much is free.
+                self.pace.wake_all();
+            }
+            None
+        });
+        let freed = freed.await;
+        self.memory_wanted.set(0);
+        freed
     }
 
     pub(crate) fn next_op_id(&self) -> OpId {

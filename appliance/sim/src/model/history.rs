@@ -18,7 +18,7 @@ use crate::model::file::Allow;
 use crate::model::footprint::{Footprint, conflict, merge};
 use crate::model::reading::{Answer, Read, judge_read};
 use crate::model::seen::Seen;
-use crate::model::tree::{Done, Fate, Inodes, Tree};
+use crate::model::tree::{Body, Done, Fate, Inodes, Node, Tree};
 use cairn_engine::error::FsError;
 use cairn_format::InodeNo;
 use std::collections::{BTreeMap, BTreeSet};
@@ -278,6 +278,13 @@ impl History {
             merge(&mut all, world.now.footprint(act));
         }
         all
+    }
+
+    /// A file that a crash could change, in some world.
+    pub fn uncommitted(&self) -> Option<NodeId> {
+        let mut nodes = self.worlds.iter().flat_map(|world| world.now.nodes());
+        let is_open = |node: &Node| matches!(&node.body, Body::File(file) if !file.is_settled());
+        nodes.find_map(|(id, node)| is_open(node).then_some(id))
     }
 
     /// With no client waiting: what was read back must be one of the worlds, and is then the only
