@@ -33,11 +33,12 @@ impl Unfinished {
         let from = Key::of_range(RANGE_PENDING);
         let end = Key::of_range(RANGE_DONE).prefix_end();
         let mut items = Merged::seek(ground, state, &from).await;
+        let mut pending = Vec::new();
         while let Some(item) = items.next().await.filter(|item| item.key < end) {
             match item.key.parse() {
                 Some(ParsedKey::Pending(op)) => {
                     let changes = PartChange::parse_all(&item.value).unwrap_or_default();
-                    self.pending.insert(op, changes);
+                    pending.push((op, changes));
                 }
                 Some(ParsedKey::Done(op)) => {
                     self.done.insert((state.id, op));
@@ -45,6 +46,11 @@ impl Unfinished {
                 _ => {}
             }
         }
+        // More than the totals say were given up by an open that could not read them: the oldest.
+        pending.sort_by_key(|(op, _)| (op.epoch, op.counter));
+        let count = usize::try_from(state.totals.pending.get()).unwrap_or(usize::MAX);
+        let void = pending.len().saturating_sub(count);
+        self.pending.extend(pending.into_iter().skip(void));
     }
 
     /// Applies to one tablet what it has not applied itself.

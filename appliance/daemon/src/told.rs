@@ -23,7 +23,7 @@ impl Told {
         let (notes, untold) = troubles.take();
         for trouble in self.news(notes, clock.monotonic()) {
             let way_out = match trouble.during {
-                During::WriteBack => "",
+                During::WriteBack | During::Finishing(_) => "",
                 During::Operation(_) | During::Removal | During::Upkeep(_) => {
                     "; `cairn scrub` names all that is damaged (EIO)"
                 }

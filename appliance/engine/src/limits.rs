@@ -138,7 +138,7 @@ pub const FREE_RUNS_LOAD: usize = 1024;
 
 /// Answers a shard keeps for calls that are repeated, when nothing else is configured, and for how long. Clients repeat a call after
 /// one minute on a silent connection, at once on a new one.
-pub const ANSWERS_DEFAULT: usize = 1 << 14;
+pub const ANSWERS_DEFAULT: usize = 1 << 15;
 pub const ANSWER_AGE_MAX: cairn_base::Nanos = cairn_base::Nanos::from_secs(120);
 
 /// Requests a shard may have open at one peer.

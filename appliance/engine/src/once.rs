@@ -1,8 +1,8 @@
 //! Remembers the answers of operations that must not be carried out twice.
 //!
 //! A client that lost its connection sends its unanswered calls again. An unlink that had been done
-//! would then answer "no such file", and a create "exists", for what in truth succeeded. So a
-//! frontend names such calls by a key (`CallKey`): the first of its kind is carried out and its
+//! would then answer "no such file", and a create "exists", for what in truth succeeded; and a repeated
+//! write, carried out late, would put its bytes over newer ones. So a frontend names such calls by a key (`CallKey`): the first of its kind is carried out and its
 //! answer kept, a repetition gets that answer, and a repetition that arrives while the first is
 //! still running waits for it.
 //!
@@ -11,8 +11,9 @@
 //!
 //! What always holds: a call in progress is never forgotten; finished ones are forgotten oldest
 //! first, above the number that is configured or after `ANSWER_AGE_MAX`. Calls in progress are bounded by what
-//! connections and peers may have open. What was refused before it began (`Busy`, `Stopped`) is not
-//! kept: the next repetition carries it out.
+//! connections and peers may have open. What was refused before it began (`Busy`, `Stopped`, `Offline`) is
+//! not kept: the next repetition carries it out. Writes are remembered apart from the rest, or a stream of
+//! them would soon push out what a slow client asks again.
 
 use crate::error::FsError;
 use crate::limits::{ANSWER_AGE_MAX, ANSWERS_DEFAULT};
@@ -160,16 +161,20 @@ impl<D: Doors> Shard<D> {
         once: Option<CallKey>,
     ) -> Outcome {
         let Some(key) = once else { return self.run_here(request).await };
-        match self.answers.admit(key).await {
+        let answers = match request {
+            Request::Write(_) => &self.written,
+            _ => &self.answers,
+        };
+        match answers.admit(key).await {
             Some(outcome) => {
                 self.core.counters.replayed_answers.add(1);
                 outcome
             }
             None => {
-                let mut claim = Claim { answers: &self.answers, key, open: true };
+                let mut claim = Claim { answers, key, open: true };
                 let outcome = self.run_here(request).await;
                 claim.open = false;
-                self.answers.finish(key, &outcome, self.handle.now());
+                answers.finish(key, &outcome, self.handle.now());
                 outcome
             }
         }
@@ -179,7 +184,7 @@ impl<D: Doors> Shard<D> {
 /// A copy of what may be answered again; `None` for what is not to be kept.
 fn copy_of(outcome: &Outcome) -> Option<Outcome> {
     let reply = match outcome {
-        Err(FsError::Busy | FsError::Stopped) => return None,
+        Err(FsError::Busy | FsError::Stopped | FsError::Offline) => return None,
         Err(error) => return Some(Err(*error)),
         Ok(reply) => reply,
     };
@@ -193,6 +198,7 @@ fn copy_of(outcome: &Outcome) -> Option<Outcome> {
         Reply::Unlink(change) => Reply::Unlink(*change),
         Reply::Rmdir(change) => Reply::Rmdir(*change),
         Reply::Rename(renamed) => Reply::Rename(renamed.clone()),
+        Reply::Write(written) => Reply::Write(*written),
         Reply::SetXattr(attr) => Reply::SetXattr(*attr),
         Reply::RemoveXattr(attr) => Reply::RemoveXattr(*attr),
         Reply::Lookup(_)
@@ -202,7 +208,6 @@ fn copy_of(outcome: &Outcome) -> Option<Outcome> {
         | Reply::Access(_)
         | Reply::Readlink(_)
         | Reply::Read(_)
-        | Reply::Write(_)
         | Reply::Commit(_)
         | Reply::PeekEntry(_)
         | Reply::Readdir(_)

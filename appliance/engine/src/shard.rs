@@ -47,7 +47,7 @@ pub struct ShardConfig {
     pub filter_bytes: usize,
     /// File data that is buffered and not written.
     pub dirty_bytes: usize,
-    /// Answers kept for calls that are repeated.
+    /// Answers kept for calls that are repeated; half of them are those of writes.
     pub answers: usize,
 }
 
@@ -169,6 +169,8 @@ pub struct Shard<D: Doors> {
     pub(crate) log: Rc<WriteLog<D>>,
     pub(crate) peers: Peers,
     pub(crate) answers: Answers,
+    /// Of writes.
+    pub(crate) written: Answers,
     pub(crate) gate: Gate,
     pub(crate) config: ShardConfig,
     /// Something changed that pacing, or somebody waiting for memory, wants to look at.
@@ -228,7 +230,8 @@ impl<D: Doors> Shard<D> {
             handle: parts.handle,
             log: parts.log,
             peers: parts.peers,
-            answers: Answers::new(config.answers),
+            answers: Answers::new(config.answers.div_ceil(2)),
+            written: Answers::new(config.answers.div_ceil(2)),
             gate,
             config,
             pace: WaitList::new(),

@@ -70,7 +70,7 @@ impl<D: Doors> Shard<D> {
             log_blocks: self.log.area_blocks(),
             cache_nodes: self.core.cache.nodes_len() as u64,
             filter_bytes: self.core.filter_bytes() as u64,
-            answers: self.answers.kept() as u64,
+            answers: (self.answers.kept() + self.written.kept()) as u64,
             dirty_bytes: self.core.dirty.bytes() as u64,
             locked_inodes: self.core.locks.held_len() as u64,
             ..ShardStatus::default()

@@ -45,7 +45,7 @@ impl<'a, D: Doors> Context<'a, D> {
         self.server.shard()
     }
 
-    /// Has the engine carry out a change of names or attributes, once however often it is asked.
+    /// Has the engine carry out a change, once however often it is asked.
     pub async fn carry_out<O: op::Op>(&self, op: O) -> Result<O::Output, FsError> {
         self.shard().call_once(op, self.once).await
     }

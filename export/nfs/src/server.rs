@@ -37,6 +37,8 @@ use std::rc::Rc;
 /// Bytes of arguments that tell calls apart. Those that pass the reply cache are shorter: two
 /// handles, two names, or a name and the target of a symbolic link.
 const IDENTIFYING_BYTES: usize = 8 << 10;
+/// Of a write: where it goes, and how its payload begins.
+const IDENTIFYING_WRITE_BYTES: usize = 256;
 
 /// As many are taken at a time, while there are so many.
 const PIECE_BYTES: usize = 32;
@@ -151,7 +153,7 @@ impl<D: Doors> NfsServer<D> {
     }
 
     async fn answer_once(self: Rc<Self>, call: Call, procedure: Procedure) -> Option<Encoder> {
-        let once = Some(self.call_key(&call));
+        let once = Some(self.call_key(&call, IDENTIFYING_BYTES));
         let server = self.clone();
         let carry_out = async move { server.carry_out(&call, Route::Nfs(procedure), once).await };
         let task = self.gate.spawn_with(Box::pin(carry_out));
@@ -159,7 +161,7 @@ impl<D: Doors> NfsServer<D> {
         Some(task.ok()?.await)
     }
 
-    fn call_key(&self, call: &Call) -> CallKey {
+    fn call_key(&self, call: &Call, bytes_max: usize) -> CallKey {
         let identity = CallIdentity {
             client: call.peer.ip(),
             xid: call.header.xid,
@@ -168,17 +170,18 @@ impl<D: Doors> NfsServer<D> {
                 Credential::Sys(sys) => sys.uid,
                 Credential::None => u32::MAX,
             },
-            args: &identifying_bytes(call.args()),
+            args: &identifying_bytes(call.args(), bytes_max),
         };
         identity.key(&self.shard.handle_key())
     }
 
     async fn write(&self, mut call: Call) -> Encoder {
+        let once = Some(self.call_key(&call, IDENTIFYING_WRITE_BYTES));
         let Some(writing) = proc::Writing::taken(&mut call) else {
-            return self.carry_out(&call, Route::Nfs(Procedure::Write), None).await;
+            return self.carry_out(&call, Route::Nfs(Procedure::Write), once).await;
         };
         let mut to = rpc::success(call.header.xid);
-        let context = Context { server: self, call: &call, exports: self.exports(), once: None };
+        let context = Context { server: self, call: &call, exports: self.exports(), once };
         proc::write(&context, writing, &mut to).await;
         to
     }
@@ -227,9 +230,9 @@ impl Route {
 }
 
 /// What tells the arguments of one call from those of another.
-fn identifying_bytes(mut args: Decoder<'_>) -> SmallVec<[u8; 256]> {
+fn identifying_bytes(mut args: Decoder<'_>, bytes_max: usize) -> SmallVec<[u8; 256]> {
     let mut bytes = SmallVec::new();
-    while bytes.len() < IDENTIFYING_BYTES {
+    while bytes.len() < bytes_max {
         if let Ok(piece) = args.fixed::<PIECE_BYTES>() {
             bytes.extend_from_slice(&piece);
         } else if let Ok(word) = args.fixed::<UNIT_BYTES>() {

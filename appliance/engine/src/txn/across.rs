@@ -16,15 +16,16 @@
 
 use crate::error::FsError;
 use crate::item::Entry;
-use crate::log::Ticket;
+use crate::log::{self, Ticket};
 use crate::peer::{Answer, Ask, mismatch};
 use crate::sabotage::{Sabotage, planted};
 use crate::shard::Shard;
-use crate::txn::{Class, Need, Stop, View};
+use crate::trouble::{During, Trouble};
+use crate::txn::{Class, Need, Permit, Stop, View};
 use cairn_base::door::Doors;
 use cairn_format::item::{InodeItem, PartChange};
 use cairn_format::key::{Key, ParsedKey, RANGE_DONE, RANGE_PENDING};
-use cairn_format::{InodeNo, OpId, ShardId, TabletId};
+use cairn_format::{Damage, InodeNo, OpId, ShardId, TabletId};
 use cairn_reactor::Slot;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -329,46 +330,64 @@ impl<D: Doors> Shard<D> {
         op: OpId,
         changes: &[PartChange],
     ) -> Result<(), FsError> {
-        let mut tablets: Vec<TabletId> = changes.iter().map(PartChange::tablet).collect();
-        tablets.sort_unstable();
-        tablets.dedup();
-        let mut permits = self.parts.borrow_mut().remove(&op).unwrap_or_default();
-        // Then it has not been applied. To look for the note would read the tablet's trees, for what is not
-        // there, and damage in them must not be met now any more.
-        let is_prepared = !permits.is_empty();
-        if permits.is_empty() {
-            // After a restart: what was promised before the crash is owed still.
-            permits.push(self.permit(&Need::new(Class::Room, &tablets, PART_BYTES)).await?);
-        }
-        let applied = self
-            .apply(&permits[0], Some(op), |view| {
-                for tablet in &tablets {
-                    let may_be_done = !is_prepared && !planted(Sabotage::PartAppliedTwice);
-                    if may_be_done && view.get(*tablet, &Key::done(op))?.is_some() {
-                        continue;
-                    }
-                    for part in changes.iter().filter(|part| part.tablet() == *tablet) {
-                        view.apply_change(part)?;
-                    }
-                    view.put(*tablet, Key::done(op), &[]);
-                    let totals = view.totals(*tablet);
-                    totals.done = (totals.done.get() + 1).into();
-                }
-                Ok(())
-            })
-            .await;
-        drop(permits);
-        let settled = match applied {
-            Ok(((), ticket)) => self.settle(ticket).await,
-            Err(error) => Err(error),
+        let permits = self.parts.borrow_mut().remove(&op).unwrap_or_default();
+        let applied = match permits.first() {
+            // Prepared, so it has not been applied. To look for the note would read the tablets' trees, for what
+            // is not there, and damage in them must not be met now any more.
+            Some(permit) => {
+                self.apply_changes(permit, op, changes, &tablets_of(changes), false).await
+            }
+            None => self.apply_late(op, changes).await,
         };
-        if let Err(error) = settled {
+        drop(permits);
+        if let Err(error) = applied {
             // It is committed, and what is shown here is older: only an open can bring that together.
             self.log.fail(error);
             return Err(error);
         }
         self.release(op);
         Ok(())
+    }
+
+    /// After a restart: what was promised before the crash is owed still, unless damage hides what it is about.
+    async fn apply_late(self: &Rc<Self>, op: OpId, changes: &[PartChange]) -> Result<(), FsError> {
+        for tablet in tablets_of(changes) {
+            let permit = self.permit(&Need::new(Class::Room, &[tablet], PART_BYTES)).await?;
+            match self.apply_changes(&permit, op, changes, &[tablet], true).await {
+                Err(error) if error.is_trouble() && !self.log.has_failed() => {
+                    self.note(Trouble { during: During::Finishing(tablet), ino: None, error });
+                }
+                applied => applied?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply_changes(
+        &self,
+        permit: &Permit<D>,
+        op: OpId,
+        changes: &[PartChange],
+        tablets: &[TabletId],
+        may_be_done: bool,
+    ) -> Result<(), FsError> {
+        let applied = self.apply(permit, Some(op), |view| {
+            for tablet in tablets {
+                let looks = may_be_done && !planted(Sabotage::PartAppliedTwice);
+                if looks && view.get(*tablet, &Key::done(op))?.is_some() {
+                    continue;
+                }
+                for part in changes.iter().filter(|part| part.tablet() == *tablet) {
+                    view.apply_change(part)?;
+                }
+                view.put(*tablet, Key::done(op), &[]);
+                let totals = view.totals(*tablet);
+                totals.done = (totals.done.get() + 1).into();
+            }
+            Ok(())
+        });
+        let ((), ticket) = applied.await?;
+        self.settle(ticket).await
     }
 
     /// Lets go of everything `op` holds here.
@@ -396,23 +415,45 @@ impl<D: Doors> Shard<D> {
 
     /// At open: applies every part of a committed operation that has not been applied, and deletes
     /// the pending items. Notes of parts stay until every shard has come this far.
+    ///
+    /// What damage hides is given up, durably, and told: applied at a later open, when clients have gone on,
+    /// it would do more harm than it mends.
     pub(crate) async fn finish_pending(self: &Rc<Self>) -> Result<(), FsError> {
         for tablet in self.tablets_with(|totals| totals.pending.get() > 0) {
-            for (op, changes) in self.pending_of(tablet).await? {
+            let Pending { operations, void, damage } = self.pending_of(tablet).await?;
+            for (op, changes) in operations {
                 if !planted(Sabotage::PendingIgnored) {
                     self.apply_recovered(op, changes).await?;
                 }
-                let need = Need::new(Class::Room, &[tablet], PART_BYTES);
-                let ((), ticket) = self
-                    .transact(need, |view| {
-                        drop_pending(view, tablet, op);
-                        Ok(())
-                    })
-                    .await?;
-                self.settle(ticket).await?;
+                self.end_pending(tablet, |view| drop_pending(view, tablet, op)).await?;
+            }
+            if let Some(error) = damage {
+                self.note(Trouble { during: During::Finishing(tablet), ino: None, error });
+            }
+            if damage.is_some() || !void.is_empty() {
+                let give_up = |view: &mut View<'_>| {
+                    void.iter().for_each(|op| view.delete(tablet, Key::pending(*op)));
+                    view.totals(tablet).pending = 0.into();
+                };
+                self.end_pending(tablet, give_up).await?;
             }
         }
         Ok(())
+    }
+
+    async fn end_pending(
+        self: &Rc<Self>,
+        tablet: TabletId,
+        end: impl Fn(&mut View<'_>),
+    ) -> Result<(), FsError> {
+        let need = Need::new(Class::Room, &[tablet], PART_BYTES);
+        let ((), ticket) = self
+            .transact(need, |view| {
+                end(view);
+                Ok(())
+            })
+            .await?;
+        self.settle(ticket).await
     }
 
     async fn apply_recovered(
@@ -434,43 +475,70 @@ impl<D: Doors> Shard<D> {
         Ok(())
     }
 
-    async fn pending_of(&self, tablet: TabletId) -> Result<Vec<(OpId, Vec<PartChange>)>, FsError> {
-        self.read_with(|view| {
-            let mut found = Vec::new();
+    async fn pending_of(&self, id: TabletId) -> Result<Pending, FsError> {
+        let tablet = self.core.tablet(id);
+        let (from, end) = Pending::range();
+        let mut newest = Pending::default();
+        for (key, entry) in tablet.active.borrow().range(from, end) {
+            if let log::Entry::Put { value, .. } = entry {
+                // What is wrong is told below.
+                let _damage = newest.take(key, value);
+            }
+        }
+        let count = tablet.totals.get().pending.get() as usize;
+        // They are young: mostly no tree has to be read for them.
+        if newest.operations.len() == count {
+            return Ok(newest);
+        }
+        let read = self.read_with(|view| {
+            let mut all = Pending::default();
             let mut damage = None;
-            let prefix = Key::of_range(RANGE_PENDING);
-            view.scan(tablet, prefix, prefix.prefix_end(), |key, value| {
-                match (key.parse(), PartChange::parse_all(value)) {
-                    (Some(ParsedKey::Pending(op)), Ok(changes)) => found.push((op, changes)),
-                    (_, Err(bad)) => damage = Some(bad),
-                    (_, Ok(_)) => damage = Some(cairn_format::Damage::Value("pending key")),
-                }
+            view.scan(id, from, end, |key, value| {
+                damage = damage.or(all.take(&key, value).err());
                 ControlFlow::Continue(())
             })?;
-            damage.map_or(Ok(found), |damage| Err(view.damaged(tablet, damage)))
-        })
-        .await
+            damage.map_or(Ok(all), |damage| Err(view.damaged(id, damage)))
+        });
+        match read.await {
+            Ok(mut all) => {
+                all.void_all_but(count);
+                Ok(all)
+            }
+            Err(error) if error.is_trouble() => Ok(Pending { damage: Some(error), ..newest }),
+            Err(error) => Err(error),
+        }
     }
 
-    /// At open, once no shard has anything pending: the notes of applied parts go.
+    /// At open, once no shard has anything pending: the notes of applied parts go. Those that damage hides
+    /// stay, and stand for nothing.
     pub(crate) async fn forget_all_done(self: &Rc<Self>) -> Result<(), FsError> {
         for tablet in self.tablets_with(|totals| totals.done.get() > 0) {
-            let done = self
-                .read_with(|view| {
-                    let mut found = Vec::new();
-                    let prefix = Key::of_range(RANGE_DONE);
-                    view.scan(tablet, prefix, prefix.prefix_end(), |key, _| {
-                        if let Some(ParsedKey::Done(op)) = key.parse() {
-                            found.push(op);
-                        }
-                        ControlFlow::Continue(())
-                    })?;
-                    Ok(found)
-                })
-                .await?;
-            for op in done {
-                self.forget(op, &[tablet]).await?;
+            match self.forget_done_of(tablet).await {
+                Err(error) if error.is_trouble() && !self.log.has_failed() => {
+                    self.note(Trouble { during: During::Upkeep(tablet), ino: None, error });
+                }
+                forgotten => forgotten?,
             }
+        }
+        Ok(())
+    }
+
+    async fn forget_done_of(self: &Rc<Self>, tablet: TabletId) -> Result<(), FsError> {
+        let done = self
+            .read_with(|view| {
+                let mut found = Vec::new();
+                let prefix = Key::of_range(RANGE_DONE);
+                view.scan(tablet, prefix, prefix.prefix_end(), |key, _| {
+                    if let Some(ParsedKey::Done(op)) = key.parse() {
+                        found.push(op);
+                    }
+                    ControlFlow::Continue(())
+                })?;
+                Ok(found)
+            })
+            .await?;
+        for op in done {
+            self.forget(op, &[tablet]).await?;
         }
         Ok(())
     }
@@ -482,6 +550,45 @@ impl<D: Doors> Shard<D> {
         let matching = self.core.tablets().filter(|tablet| test(&tablet.totals.get()));
         matching.map(|tablet| tablet.id).collect()
     }
+}
+
+/// What a tablet has pending when the pool opens.
+#[derive(Default)]
+struct Pending {
+    operations: Vec<(OpId, Vec<PartChange>)>,
+    /// Given up at an earlier open, when they could not be read.
+    void: Vec<OpId>,
+    /// Hides the others.
+    damage: Option<FsError>,
+}
+
+impl Pending {
+    fn range() -> (Key, Key) {
+        let prefix = Key::of_range(RANGE_PENDING);
+        (prefix, prefix.prefix_end())
+    }
+
+    fn take(&mut self, key: &Key, value: &[u8]) -> Result<(), Damage> {
+        let Some(ParsedKey::Pending(op)) = key.parse() else {
+            return Err(Damage::Value("pending key"));
+        };
+        self.operations.push((op, PartChange::parse_all(value)?));
+        Ok(())
+    }
+
+    /// There are as many as the totals say: the newest.
+    fn void_all_but(&mut self, count: usize) {
+        self.operations.sort_by_key(|(op, _)| (op.epoch, op.counter));
+        let surplus = self.operations.len().saturating_sub(count);
+        self.void.extend(self.operations.drain(..surplus).map(|(op, _)| op));
+    }
+}
+
+fn tablets_of(changes: &[PartChange]) -> Vec<TabletId> {
+    let mut tablets: Vec<TabletId> = changes.iter().map(PartChange::tablet).collect();
+    tablets.sort_unstable();
+    tablets.dedup();
+    tablets
 }
 
 /// Directories that other shards are to make.

@@ -75,7 +75,7 @@ async fn ask<D: Doors>(call: &Context<'_, D>, what: Writing<'_>) -> WriteRes {
     }
     let stability = stability(stable);
     let op = op::Write { cred: target.cred, ino, offset, data, len: count, stability };
-    match call.shard().call(op).await {
+    match call.carry_out(op).await {
         Ok(written) => Ok(WriteOk {
             change: call.change(&written.change),
             count: count as u32,
