@@ -183,6 +183,8 @@ pub struct Shard<D: Doors> {
     /// The next step waits until so many more have come.
     pub(crate) step_waits: Cell<Option<u64>>,
     pub(crate) zone_turn: Semaphore,
+    /// Damage that hides unassigned space.
+    pub(crate) zones_hidden: Cell<Option<FsError>>,
     /// Whose turn it is to have tablets fold for their space (`space/repay.rs`).
     pub(crate) repay_turn: Semaphore,
     pub(crate) across_counter: Cell<u64>,
@@ -240,6 +242,7 @@ impl<D: Doors> Shard<D> {
             stepped_at: Cell::new(0),
             step_waits: Cell::new(None),
             zone_turn: Semaphore::new(1),
+            zones_hidden: Cell::new(None),
             repay_turn: Semaphore::new(1),
             across_counter: Cell::new(1),
             rename_turn: Semaphore::new(1),

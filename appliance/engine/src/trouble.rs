@@ -22,7 +22,7 @@ pub enum During {
     WriteBack,
     /// A file without names cannot be removed, and keeps its space.
     Removal,
-    /// Operations over tablets were under way when the pool was left, and cannot be finished in this one.
+    /// An operation over tablets cannot be finished in this one.
     Finishing(TabletId),
     /// Log trees cannot be folded or merged, or free runs not be found.
     Upkeep(TabletId),
@@ -47,8 +47,8 @@ impl fmt::Display for Trouble {
             ),
             During::Finishing(tablet) => write!(
                 f,
-                "operations that were under way when the pool was left stay unfinished in tablet \
-                 {tablet}: {error}; `cairn check` names what does not fit together"
+                "an operation over tablets stays unfinished in tablet {tablet}: {error}; `cairn check` \
+                 names what does not fit together"
             ),
             During::Operation(name) => write!(f, "{name} of inode {ino}: {error}"),
             During::WriteBack => write!(

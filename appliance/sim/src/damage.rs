@@ -46,6 +46,9 @@ impl Run<'_> {
             error => return Err(format!("{error}, which no damage explains")),
         };
         let media = self.world.media.borrow();
+        if matches!(error, FsError::Media { .. }) && media.faults.injected_count() > 0 {
+            return Ok(());
+        }
         let hit = media.faults.hit();
         if error == crate::nfs::IO_ERROR && !hit.is_empty() {
             return Ok(());

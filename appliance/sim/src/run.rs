@@ -185,10 +185,28 @@ impl<'a> Run<'a> {
         self.versions.check(&seen)?;
         self.deletions.note(&seen);
         let agent = self.agent.check(&mut self.world);
-        agent.map_err(|halt| Stop::from(halt).into_text())??;
         let indexes = check::indexes::check(&mut self.world, &seen);
-        indexes.map_err(|halt| Stop::from(halt).into_text())??;
+        for checked in [agent, indexes] {
+            let fit = self.fit(checked).map_err(Stop::into_text)?;
+            if !fit {
+                self.report.damage_met = 1;
+                self.over = true;
+                return Ok(());
+            }
+        }
         self.checks().map_err(Stop::into_text)
+    }
+
+    /// False when the check met what a blow has hit.
+    fn fit(&self, checked: Result<Result<(), check::Unfit>, Halt>) -> Result<bool, Stop> {
+        match checked? {
+            Ok(()) => Ok(true),
+            Err(check::Unfit::Wrong(what)) => Err(Stop::Wrong(what)),
+            Err(check::Unfit::Damage(error)) => {
+                self.explain_damage(error).map_err(Stop::Wrong)?;
+                Ok(false)
+            }
+        }
     }
 
     /// Now and then: what the verifier finds on the devices, where nothing was hit.
@@ -207,7 +225,8 @@ impl<'a> Run<'a> {
         if !seen.damaged.is_empty() {
             return Ok(());
         }
-        self.deletions.check(&mut self.world, &seen)?.map_err(Stop::Wrong)
+        let deletions = self.deletions.check(&mut self.world, &seen);
+        self.fit(deletions).map(drop)
     }
 
     fn crash(&mut self) {
@@ -292,6 +311,9 @@ impl<'a> Run<'a> {
             let crowd = self.history.worlds_len() > WORLDS_MAX;
             if self.history.is_idle() && (crowd || left == 0) {
                 let seen = self.read_back()?;
+                if self.faults_fired() > 0 {
+                    continue;
+                }
                 if !seen.damaged.is_empty() {
                     return Err(Stop::Damage);
                 }

@@ -143,7 +143,7 @@ impl<D: Doors> Shard<D> {
         let need = Need::new(Class::Growing, &[tablet], Need::SMALL + count * LINK_BYTES);
         drop(self.permit(&need).await?);
         match self.promise_data(tablet, count as u64).await {
-            Err(FsError::NoSpace) if self.core.dirty.bytes() > 0 => {
+            Err(error) if error == self.no_space() && self.core.dirty.bytes() > 0 => {
                 // Placing what is buffered frees what it replaces.
                 self.write_back_all().await?;
                 self.promise_data(tablet, count as u64).await.map(Some)

@@ -195,15 +195,15 @@ impl<D: Doors> WriteLog<D> {
     /// The writer: seals and sends until the gate closes.
     pub async fn run(self: Rc<Self>, gate: Gate) {
         loop {
-            let ready = self.work.until(|| self.ready_to_send().or(self.is_over()));
-            if self.mark_is_stale() {
+            let ready = || self.ready_to_send().or(self.is_over());
+            let stale = || self.mark_is_stale().then_some(());
+            self.work.until(|| ready().or_else(stale)).await;
+            if ready().is_none() {
                 let rest = self.handle.sleep(Nanos::from_millis(LOG_IDLE_MS));
-                let idle = race(ready, rest).await == Either::Right(());
-                if idle && self.ready_to_send().is_none() && self.mark_is_stale() {
+                let idle = race(self.work.until(ready), rest).await == Either::Right(());
+                if idle && self.mark_is_stale() {
                     self.seal_empty();
                 }
-            } else {
-                ready.await;
             }
             if self.is_over().is_some() {
                 return;

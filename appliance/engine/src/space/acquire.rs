@@ -56,9 +56,14 @@ impl<D: Doors> Shard<D> {
             }
             let is_shared = |device: &Device| device.holds_nodes && device.holds_data;
             if !self.core.pool.devices.iter().any(is_shared) || !self.fold_for_zones().await? {
-                return Err(FsError::NoSpace);
+                return Err(self.no_space());
             }
         }
+    }
+
+    /// Why there is no room: the pool is full, or damage hides what is free.
+    pub(crate) fn no_space(&self) -> FsError {
+        self.zones_hidden.get().unwrap_or(FsError::NoSpace)
     }
 
     /// Makes more space ready to be reserved, if need be with a zone.
@@ -133,6 +138,9 @@ impl<D: Doors> Shard<D> {
         match self.load_some_runs(tablet, purpose).await {
             Err(error) if is_damage(error) => {
                 tablet.space.give_up_unloaded(purpose);
+                if purpose == Purpose::Unassigned {
+                    self.zones_hidden.set(Some(error));
+                }
                 self.note(Trouble { during: During::Upkeep(tablet.id), ino: None, error });
                 Ok(())
             }
@@ -193,8 +201,10 @@ impl<D: Doors> Shard<D> {
         if class == Class::Growing && fails(Point::Zone) {
             return Ok(false);
         }
-        if self.ask_for_zone(tablet, purpose, class).await? {
-            return Ok(true);
+        match self.ask_for_zone(tablet, purpose, class).await {
+            Err(error) if is_damage(error) => self.zones_hidden.set(Some(error)),
+            Ok(false) => {}
+            given => return given,
         }
         let mut returned = self.return_zones().await?;
         for shard in (0..self.core.pool.shards).map(ShardId).filter(|id| *id != self.core.id) {
@@ -206,7 +216,10 @@ impl<D: Doors> Shard<D> {
         if !returned {
             return Ok(false);
         }
-        self.ask_for_zone(tablet, purpose, class).await
+        match self.ask_for_zone(tablet, purpose, class).await {
+            Err(error) if is_damage(error) => Ok(false),
+            given => given,
+        }
     }
 
     async fn ask_for_zone(
@@ -290,7 +303,7 @@ impl<D: Doors> Shard<D> {
                 break held;
             }
             if !self.ready_more(&space, Purpose::Unassigned).await? {
-                return Ok(false);
+                return self.zones_hidden.get().map_or(Ok(false), Err);
             }
         };
         self.move_run(held, (SPACE_TABLET, Purpose::Unassigned), (tablet, purpose)).await?;

@@ -11,7 +11,8 @@
 //! Nothing is durable before commit, so a crash before it leaves nothing. A crash after it leaves
 //! `pending`, and open applies every part that has no `done` before anybody is served
 //! (`Shard::finish_pending`). A participant's part cannot fail for want of room: its permit is held
-//! since prepare. Locks are taken in inode order, one at a time, so two operations never wait for
+//! since prepare. Where damage hides what it is about, the other parts are applied and this one is given up:
+//! that is told, and its client hears EIO. Locks are taken in inode order, one at a time, so two operations never wait for
 //! each other; a participant with no slot free answers `Busy` before anything is held.
 
 use crate::error::FsError;
@@ -241,13 +242,16 @@ impl<D: Doors> Shard<D> {
             parts.entry(owner).or_default().push(part);
         }
         // All of them are told, whichever fails: it stops, and the rest go on.
-        let mut applied = Ok(());
+        let (mut applied, mut damage) = (Ok(()), Ok(()));
         for (owner, slot) in &mut slots {
             let ask = match parts.remove(owner) {
                 Some(changes) => Ask::Apply { op, changes },
                 None => Ask::Abandon { op },
             };
-            applied = applied.and(slot.ask(ask).await.done());
+            match slot.ask(ask).await.done() {
+                Err(error) if error.is_trouble() => damage = Err(error),
+                done => applied = applied.and(done),
+            }
         }
         applied?;
         if committed {
@@ -259,7 +263,7 @@ impl<D: Doors> Shard<D> {
             // A closing gate means that the shard stops: the same.
             let _closed = self.gate.spawn(cleanup);
         }
-        Ok(())
+        damage
     }
 
     async fn clean_up(
@@ -340,13 +344,21 @@ impl<D: Doors> Shard<D> {
             None => self.apply_late(op, changes).await,
         };
         drop(permits);
-        if let Err(error) = applied {
+        match applied {
+            // What was read when it was prepared was written out since, and cannot be read again.
+            Err(error) if error.is_trouble() && !self.log.has_failed() => {
+                let tablet = tablets_of(changes)[0];
+                self.note(Trouble { during: During::Finishing(tablet), ino: None, error });
+            }
             // It is committed, and what is shown here is older: only an open can bring that together.
-            self.log.fail(error);
-            return Err(error);
+            Err(error) => {
+                self.log.fail(error);
+                return Err(FsError::Stopped);
+            }
+            Ok(()) => {}
         }
         self.release(op);
-        Ok(())
+        applied
     }
 
     /// After a restart: what was promised before the crash is owed still, unless damage hides what it is about.

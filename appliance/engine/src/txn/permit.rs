@@ -147,7 +147,7 @@ impl<D: Doors> Shard<D> {
                 continue;
             }
             if !Box::pin(self.fold_for_zones()).await? {
-                return Err(FsError::NoSpace);
+                return Err(self.no_space());
             }
         }
     }

@@ -4,6 +4,7 @@
 //! An agent that reads the stream and asks nothing else must come to the same inodes as a walk of the
 //! tree. One that read before, and knew an inode that is gone since, must be told so.
 
+use super::Unfit;
 use super::stream::whole;
 use crate::machine::Halt;
 use crate::model::seen::Seen;
@@ -24,7 +25,7 @@ impl Deletions {
     }
 
     /// For a pool at rest.
-    pub fn check(&self, world: &mut World, seen: &Seen) -> Result<Result<(), String>, Halt> {
+    pub fn check(&self, world: &mut World, seen: &Seen) -> Result<Result<(), Unfit>, Halt> {
         check(world, seen, &self.known)
     }
 }
@@ -33,12 +34,12 @@ fn check(
     world: &mut World,
     seen: &Seen,
     before: &BTreeSet<InodeNo>,
-) -> Result<Result<(), String>, Halt> {
+) -> Result<Result<(), Unfit>, Halt> {
     let shard = world.shards()[0].clone();
     let read = world.machine().run(0, async move { whole(&shard).await })?;
     Ok(match read {
-        Ok(changes) => judge(&changes, seen, before),
-        Err(error) => Err(format!("the change stream: {error}")),
+        Ok(changes) => judge(&changes, seen, before).map_err(Unfit::from),
+        Err(error) => Err(Unfit::of(error, "the change stream")),
     })
 }
 

@@ -3,6 +3,7 @@
 //! Each inode is in the index of its newest seq exactly once, in seq order; a walk in small pages,
 //! each from behind the last entry of the one before, meets all of them.
 
+use super::Unfit;
 use crate::machine::Halt;
 use crate::model::seen::Seen;
 use crate::world::World;
@@ -16,7 +17,7 @@ const PAGE_ENTRIES: usize = 7;
 type Entries = Vec<(Seq, InodeNo)>;
 
 /// For a pool at rest, with nothing buffered.
-pub fn check(world: &mut World, seen: &Seen) -> Result<Result<(), String>, Halt> {
+pub fn check(world: &mut World, seen: &Seen) -> Result<Result<(), Unfit>, Halt> {
     let meta = seen.nodes.iter().map(|(&ino, node)| (node.meta_seq, ino)).collect();
     let files = seen.nodes.iter().filter(|(_, node)| node.kind == FileKind::Regular);
     let data = files.map(|(&ino, node)| (node.data_seq, ino)).filter(|(seq, _)| seq.0 > 0);
@@ -28,11 +29,11 @@ fn compare(
     world: &mut World,
     index: SeqIndex,
     mut right: Entries,
-) -> Result<Result<(), String>, Halt> {
+) -> Result<Result<(), Unfit>, Halt> {
     right.sort_unstable();
     let walked = match walk(world, index)? {
         Ok(walked) => walked,
-        Err(error) => return Ok(Err(format!("{index:?} index: {error}"))),
+        Err(error) => return Ok(Err(Unfit::of(error, &format!("{index:?} index")))),
     };
     if walked == right {
         return Ok(Ok(()));
@@ -40,7 +41,7 @@ fn compare(
     let at = walked.iter().zip(&right).position(|(a, b)| a != b);
     let at = at.unwrap_or(walked.len().min(right.len()));
     let what = (walked.get(at), right.get(at));
-    Ok(Err(format!("{index:?} index: entry {at} (walked, right) is {what:?}")))
+    Ok(Err(format!("{index:?} index: entry {at} (walked, right) is {what:?}").into()))
 }
 
 fn walk(world: &mut World, index: SeqIndex) -> Result<Result<Entries, FsError>, Halt> {

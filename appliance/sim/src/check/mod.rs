@@ -17,6 +17,39 @@ pub mod whole;
 use crate::machine::Halt;
 use crate::model::tree::Tree;
 use crate::world::World;
+use cairn_engine::error::FsError;
+
+/// What a check came to that found no fault of the model's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    Wrong(String),
+    /// It met this on its way: to be explained by what was hit.
+    Damage(FsError),
+}
+
+impl From<String> for Unfit {
+    fn from(what: String) -> Unfit {
+        Unfit::Wrong(what)
+    }
+}
+
+impl Unfit {
+    fn of(read: FsError, what: &str) -> Unfit {
+        if read.is_trouble() {
+            Unfit::Damage(read)
+        } else {
+            Unfit::Wrong(format!("{what}: {read}"))
+        }
+    }
+
+    /// Where nothing was hit, damage is as wrong as anything.
+    pub fn into_text(self) -> String {
+        match self {
+            Unfit::Wrong(what) => what,
+            Unfit::Damage(error) => format!("{error}, where nothing was hit"),
+        }
+    }
+}
 
 /// Runs every check that asks the engine, while no client is at work. The outer error is the
 /// machine's, the inner one is what was found.

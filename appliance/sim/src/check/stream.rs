@@ -4,6 +4,7 @@
 //! It goes on from the last change it was told of, as agents do. So nothing may come up later at or
 //! below its cursor; and what it was told of an inode stays true until something newer is said.
 
+use super::Unfit;
 use crate::machine::Halt;
 use crate::world::World;
 use cairn_base::prng::Prng;
@@ -97,13 +98,13 @@ impl Agent {
     }
 
     /// After a start, with nobody else asking.
-    pub fn check(&mut self, world: &mut World) -> Result<Result<(), String>, Halt> {
+    pub fn check(&mut self, world: &mut World) -> Result<Result<(), Unfit>, Halt> {
         self.told.borrow_mut().is_reading = false;
         let shard = world.shards()[0].clone();
         let read = world.machine().run(0, async move { whole(&shard).await })?;
         Ok(match read {
-            Ok(now) => self.told.borrow().judge(&now),
-            Err(error) => Err(format!("the change stream: {error}")),
+            Ok(now) => self.told.borrow().judge(&now).map_err(Unfit::from),
+            Err(error) => Err(Unfit::of(error, "the change stream")),
         })
     }
 }

@@ -267,7 +267,8 @@ impl Run<'_> {
         let seen = self.read_back().map_err(Stop::into_text)?;
         self.history.settle_crash(&seen)?;
         let indexes = check::indexes::check(&mut self.world, &seen);
-        indexes.map_err(|halt| Stop::from(halt).into_text())??;
+        let fit = indexes.map_err(|halt| Stop::from(halt).into_text())?;
+        fit.map_err(check::Unfit::into_text)?;
         self.checks().map_err(Stop::into_text)?;
         Ok(images)
     }
