@@ -172,7 +172,12 @@ impl<D: Doors> Shard<D> {
             }
             None => {
                 let mut claim = Claim { answers, key, open: true };
-                let outcome = self.run_here(request).await;
+                // What a stopped shard shows may hold what the first try did and could not make durable: a
+                // repetition would be told that its name is gone.
+                let outcome = match self.log.has_failed() {
+                    true => Err(FsError::Stopped),
+                    false => self.run_here(request).await,
+                };
                 claim.open = false;
                 answers.finish(key, &outcome, self.handle.now());
                 outcome
