@@ -40,15 +40,15 @@ impl Run<'_> {
 
     /// An error that names damage must name what was hit.
     pub(crate) fn explain_damage(&self, error: FsError) -> Result<(), String> {
+        if matches!(error, FsError::Media { .. }) && self.faults_fired() > 0 {
+            return Ok(());
+        }
         let block = match error {
             FsError::Corrupt { block, .. } => block,
             FsError::Media { block, error: MediaError::Read(_) } => block,
             error => return Err(format!("{error}, which no damage explains")),
         };
         let media = self.world.media.borrow();
-        if matches!(error, FsError::Media { .. }) && media.faults.injected_count() > 0 {
-            return Ok(());
-        }
         let hit = media.faults.hit();
         if error == crate::nfs::IO_ERROR && !hit.is_empty() {
             return Ok(());

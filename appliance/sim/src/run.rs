@@ -256,7 +256,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn faults_fired(&self) -> u64 {
+    pub(crate) fn faults_fired(&self) -> u64 {
         self.world.media.borrow().faults.injected_count()
     }
 
