@@ -25,7 +25,7 @@ const BLOCK: u64 = BLOCK_BYTES as u64;
 /// `None` is a block of zeros.
 type Content = Option<Block>;
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct File {
     size: u64,
     blocks: BTreeMap<u64, Block>,

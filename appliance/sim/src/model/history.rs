@@ -18,10 +18,10 @@ use crate::model::file::Allow;
 use crate::model::footprint::{Footprint, conflict, merge};
 use crate::model::reading::{Answer, Read, judge_read};
 use crate::model::seen::Seen;
-use crate::model::tree::{Body, Done, Fate, Inodes, Node, Tree};
+use crate::model::tree::{Body, Done, Fate, Fingerprints, Inodes, Node, Tree};
 use cairn_engine::error::FsError;
 use cairn_format::InodeNo;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// What was concluded of a request, once it has a place in a world's order.
 type Outcome = Result<Done, Vec<FsError>>;
@@ -48,6 +48,14 @@ struct Placed {
 
 /// Ways in which possible states differ from what was seen, in one report.
 const REASONS_MAX: usize = 3;
+
+/// Different ones.
+#[derive(Default)]
+struct Trees {
+    all: Vec<Tree>,
+    prints: Fingerprints,
+    seen: HashSet<u64>,
+}
 
 #[derive(Clone)]
 pub struct History {
@@ -336,7 +344,7 @@ impl History {
 
     /// Every state the disk may hold when the power went off now.
     fn after_crash(&self) -> Vec<Tree> {
-        let mut trees = Vec::new();
+        let mut trees = Trees::default();
         for world in &self.worlds {
             let open: Vec<RequestId> =
                 world.order.iter().filter(|p| !p.answered).map(|p| p.id).collect();
@@ -353,11 +361,11 @@ impl History {
                 self.with_some(tree, &unplaced, &mut trees);
             }
         }
-        trees
+        trees.all
     }
 
     /// `tree`, and `tree` with each of `open` added in any order and number.
-    fn with_some(&self, tree: Tree, open: &[RequestId], trees: &mut Vec<Tree>) {
+    fn with_some(&self, tree: Tree, open: &[RequestId], trees: &mut Trees) {
         for (index, &id) in open.iter().enumerate() {
             let act = &self.changes[&id];
             if tree.refusals(act).is_empty() {
@@ -368,8 +376,8 @@ impl History {
                 self.with_some(more, &rest, trees);
             }
         }
-        if !trees.contains(&tree) {
-            trees.push(tree);
+        if trees.seen.insert(trees.prints.of(&tree)) {
+            trees.all.push(tree);
         }
     }
 

@@ -14,7 +14,8 @@ use crate::model::seen::{Seen, SeenBody, SeenNode};
 use cairn_engine::attr::FileKind;
 use cairn_engine::error::FsError;
 use cairn_format::InodeNo;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +23,7 @@ pub struct Tree {
     nodes: BTreeMap<NodeId, Rc<Node>>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Node {
     pub kind: FileKind,
     pub mode: u32,
@@ -33,7 +34,7 @@ pub struct Node {
     pub body: Body,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Body {
     Directory { entries: BTreeMap<EntryName, NodeId>, parent: NodeId },
     File(File),
@@ -57,6 +58,28 @@ pub enum Done {
 
 /// Inode numbers of nodes, as far as clients were told.
 pub type Inodes = BTreeMap<NodeId, InodeNo>;
+
+/// Trees as numbers: equal ones have the same. What trees share is looked at once.
+#[derive(Default)]
+pub struct Fingerprints {
+    /// By address; the nodes are held, so that no address comes back as another node.
+    nodes: HashMap<*const Node, (u64, Rc<Node>)>,
+}
+
+impl Fingerprints {
+    pub fn of(&mut self, tree: &Tree) -> u64 {
+        let mut all = DefaultHasher::new();
+        for (id, node) in &tree.nodes {
+            let (hash, _) = self.nodes.entry(Rc::as_ptr(node)).or_insert_with(|| {
+                let mut hasher = DefaultHasher::new();
+                node.hash(&mut hasher);
+                (hasher.finish(), Rc::clone(node))
+            });
+            (id, *hash).hash(&mut all);
+        }
+        all.finish()
+    }
+}
 
 impl Default for Tree {
     fn default() -> Tree {
