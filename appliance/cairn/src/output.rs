@@ -59,6 +59,11 @@ impl Output {
         judge(written)
     }
 
+    /// Bytes that are the whole output: no line, and nothing behind them.
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<Reader, Error> {
+        judge(self.out.write_all(bytes))
+    }
+
     pub fn is_json(&self) -> bool {
         self.json
     }

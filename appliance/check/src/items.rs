@@ -18,6 +18,7 @@ use cairn_format::item::{
 };
 use cairn_format::key::{ParsedKey, Purpose};
 use cairn_format::tablet_root::Totals;
+use cairn_format::xattr_name::XattrNamespace;
 use cairn_format::{Damage, InodeNo, Key, Seq, TabletId};
 use std::collections::BTreeSet;
 
@@ -183,7 +184,12 @@ impl<'a> Pass<'a> {
             ParsedKey::Deletion(seq, ino) => {
                 self.totals.deletions += 1;
                 self.take_deletion(key, seq, ino);
-                let (head, _, _) = DeletionHead::parse(value)?;
+                let (head, _, xattrs) = DeletionHead::parse(value)?;
+                let is_hidden =
+                    |name| XattrNamespace::parse(name).is_ok_and(XattrNamespace::is_hidden);
+                if !xattrs.iter().all(|xattr| is_hidden(xattr.name)) {
+                    self.note("index", Object::Item(self.id, key), "an xattr in it was not hidden");
+                }
                 FileKind::parse(head.kind).map(drop)
             }
             ParsedKey::Orphan(ino) => {

@@ -357,7 +357,9 @@ fn fields(key: &ParsedKey, value: &[u8]) -> Result<Value, Damage> {
                 "data_version": head.data_version.get(),
                 "kind": head.kind,
                 "flags": head.flags,
-                "xattrs_len": xattrs.len(),
+                "hidden_xattrs": xattrs.iter().map(|xattr| json!({
+                    "name": name(xattr.name), "value": hex(xattr.value),
+                })).collect::<Vec<_>>(),
             })
         }
         ParsedKey::Orphan(_) => {

@@ -37,6 +37,14 @@ pub enum FsError {
     NoXattr,
     /// E2BIG: the extended attribute's value exceeds 64 KiB.
     XattrTooBig,
+    /// ERANGE: the extended attribute's name is longer than 255 bytes.
+    XattrNameTooLong,
+    /// EOPNOTSUPP: no extended attribute has such a prefix.
+    XattrNamespace,
+    /// EINVAL: the tags of the extended attribute's name make no sense.
+    XattrTags,
+    /// EOPNOTSUPP: tags whose indexes are not kept yet.
+    XattrIndex,
     /// EROFS
     ReadOnly,
     /// The guard of a SETATTR does not match the inode's ctime.
@@ -74,6 +82,9 @@ impl FsError {
             FsError::TooManyLinks => 31,
             FsError::NoXattr => 61,
             FsError::XattrTooBig => 7,
+            FsError::XattrNameTooLong => 34,
+            FsError::XattrNamespace | FsError::XattrIndex => 95,
+            FsError::XattrTags => 22,
             FsError::ReadOnly => 30,
             FsError::GuardMismatch => 125,
             FsError::Offline | FsError::Busy => 11,
@@ -111,7 +122,18 @@ impl std::fmt::Display for FsError {
             FsError::NoSpace => "no space left in the pool",
             FsError::TooManyLinks => "too many links",
             FsError::NoXattr => "no such extended attribute",
-            FsError::XattrTooBig => "the extended attribute is larger than 64 KiB",
+            FsError::XattrTooBig => "the value of an extended attribute has at most 65535 bytes",
+            FsError::XattrNameTooLong => "the name of an extended attribute has at most 255 bytes",
+            FsError::XattrNamespace => {
+                "the name of an extended attribute begins with user., trusted., security., scoutfs. or cairn."
+            }
+            FsError::XattrTags => {
+                "behind scoutfs. or cairn. come tags, each once and with a dot behind it: hide, srch, \
+                 and totl or indx"
+            }
+            FsError::XattrIndex => {
+                "the tags srch, totl and indx want indexes that this version does not keep; hide alone works"
+            }
             FsError::ReadOnly => "read-only",
             FsError::GuardMismatch => "the file changed in between",
             FsError::BadPosition => "no such directory position",

@@ -120,6 +120,10 @@ pub const IO_BYTES_MAX: usize = 1 << 20;
 pub const LINKS_MAX: u32 = i32::MAX as u32;
 pub const SYMLINK_BYTES_MAX: usize = 4095;
 pub const XATTR_VALUE_BYTES_MAX: usize = 65_535;
+/// Items that one page of a listing of names looks at, parts of large values among them.
+pub const XATTR_SCAN_ITEMS: usize = 512;
+/// Items of xattrs that one step of a deletion removes; a value has up to 17, and the last one goes whole.
+pub const XATTR_REMOVE_ITEMS: usize = 256;
 
 /// Inode numbers handed out ahead of the logged high-water mark.
 pub const INODES_AHEAD: u64 = 1024;

@@ -18,6 +18,7 @@ mod seal;
 pub mod superblock;
 pub mod tablet_root;
 pub mod version;
+pub mod xattr_name;
 
 pub use damage::Damage;
 pub use ids::{

@@ -8,7 +8,7 @@ use cairn_format::filter::{FilterBuilder, FilterRef, filter_blocks, lookup_hash}
 use cairn_format::item::{
     CAUSE_DATA, CAUSE_HASH, Cause, Checksums, ConsumerHead, DAMAGED_NODE, DamagedBlockHead,
     DamagedDataItem, DeletionHead, EXTENT_INLINE, EXTENT_OFFLINE, ExtentHead, FileKind, FixityItem,
-    FreeRunItem, IndxItem, InodeItem, LookupItem, OrphanHead, PartChange, ProjectItem,
+    FreeRunItem, HiddenXattr, IndxItem, InodeItem, LookupItem, OrphanHead, PartChange, ProjectItem,
     QuotaRuleItem, ReaddirHead, ScrubItem, ScrubPlaceHead, Site, TotlItem, XattrHead,
 };
 use cairn_format::key::Purpose;
@@ -306,6 +306,9 @@ fn checksums() -> Vec<u8> {
 }
 
 fn deletion() -> Vec<u8> {
+    let mut xattrs = Vec::new();
+    HiddenXattr { name: b"cairn.hide.tape", value: b"A00001" }.encode(&mut xattrs);
+    HiddenXattr { name: b"scoutfs.hide.empty", value: b"" }.encode(&mut xattrs);
     let head = DeletionHead {
         last_parent: inode(4).raw().into(),
         data_version: 7.into(),
@@ -313,9 +316,9 @@ fn deletion() -> Vec<u8> {
         flags: 0,
         name_len: 3,
         reserved: 0,
-        xattrs_len: 2.into(),
+        xattrs_len: (xattrs.len() as u16).into(),
     };
-    [head.as_bytes(), b"oldxx"].concat()
+    [head.as_bytes(), b"old", &xattrs].concat()
 }
 
 fn quota() -> QuotaRuleItem {

@@ -73,10 +73,11 @@ impl Client {
             _ => SeenBody::Other,
         };
         let mut xattrs = BTreeMap::new();
-        let list = op::ListXattr { cred: Cred::root(), ino };
-        for name in self.shard.call(list).await? {
-            let get = op::GetXattr { cred: Cred::root(), ino, name: name.clone() };
-            xattrs.insert(name.into(), self.shard.call(get).await?);
+        for list in [op::XattrList::Visible, op::XattrList::Hidden] {
+            for name in self.xattr_names(ino, list).await? {
+                let get = op::GetXattr { cred: Cred::root(), ino, name: name.clone() };
+                xattrs.insert(name.into(), self.shard.call(get).await?);
+            }
         }
         let Attr { kind, mode, gid, nlink, data_version, meta_seq, data_seq, .. } = attr;
         let online_blocks = attr.online_blocks;
@@ -92,6 +93,24 @@ impl Client {
             xattrs,
             body,
         })
+    }
+
+    async fn xattr_names(
+        &self,
+        ino: InodeNo,
+        list: op::XattrList,
+    ) -> Result<Vec<Vec<u8>>, FsError> {
+        let (mut names, mut after) = (Vec::new(), None);
+        loop {
+            // So small that pages end, too.
+            let page = op::ListXattr { cred: Cred::root(), ino, list, after, count_max: 2 };
+            let page = self.shard.call(page).await?;
+            names.extend(page.names);
+            after = page.next;
+            if after.is_none() {
+                return Ok(names);
+            }
+        }
     }
 
     async fn read_file(

@@ -52,6 +52,22 @@ pub async fn answer<D: Doors>(
         ControlRequest::NameAt { site, child } => {
             Ok(ControlReply::Name(shard.call(op::NameAt { site, child }).await?))
         }
+        ControlRequest::GetXattr { ino, name } => {
+            let get = op::GetXattr { cred: Cred::root(), ino, name };
+            Ok(ControlReply::Xattr(shard.call(get).await?))
+        }
+        ControlRequest::SetXattr { ino, name, value, how } => {
+            let set = op::SetXattr { cred: Cred::root(), ino, name, value, how };
+            shard.call(set).await.map(|_| ControlReply::XattrChanged)
+        }
+        ControlRequest::RemoveXattr { ino, name } => {
+            let remove = op::RemoveXattr { cred: Cred::root(), ino, name };
+            shard.call(remove).await.map(|_| ControlReply::XattrChanged)
+        }
+        ControlRequest::ListXattrs { ino, list, after, count_max } => {
+            let list = op::ListXattr { cred: Cred::root(), ino, list, after, count_max };
+            Ok(ControlReply::Xattrs(shard.call(list).await?))
+        }
         ControlRequest::Resize(wanted) => {
             Ok(ControlReply::Resized(shard.resize_devices(&wanted).await?))
         }

@@ -1,16 +1,16 @@
 //! The change stream as gRPC: page after page from a position on, to what was stable at the start.
 
 use crate::bridge::Caller;
-use crate::proto::{ChangeRecord, ChangesReply, ChangesRequest};
+use crate::proto::{ChangeRecord, ChangesReply, ChangesRequest, Xattr};
 use crate::request::{ControlReply, ControlRequest, Position};
 use crate::status::{self, unexpected};
 use cairn_engine::attr::FileKind;
-use cairn_engine::{Change, What};
+use cairn_engine::{Change, Gone, What};
 use cairn_format::Seq;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-/// Changes in one message; a deleted one has a name of up to 255 bytes.
+/// Changes in one message; a deleted one has a name and hidden xattrs, a little above 4 KiB together.
 const CHANGES_MAX: usize = 256;
 
 pub(crate) type Pages = mpsc::Sender<Result<ChangesReply, Status>>;
@@ -62,14 +62,27 @@ fn record(change: Change) -> ChangeRecord {
         What::Data => ("data", None),
         What::Deleted(gone) => ("deleted", Some(gone)),
     };
+    let (mut hidden_xattrs, mut hidden_xattrs_cut) = (Vec::new(), None);
+    let (mut parent_ino, mut last_name) = (None, None);
+    if let Some(Gone { parent, name, hidden_xattrs: kept, hidden_xattrs_cut: cut }) = gone {
+        (parent_ino, last_name) = (Some(parent), Some(name.into_vec()));
+        let xattr = |cairn_engine::Xattr { name, value }| Xattr {
+            name: name.into_vec(),
+            value: value.into_vec(),
+        };
+        hidden_xattrs = kept.into_iter().map(xattr).collect();
+        hidden_xattrs_cut = Some(cut);
+    }
     ChangeRecord {
         seq: seq.0,
         ino: ino.raw(),
         change: change.into(),
         kind: kind_word(kind).into(),
         data_version,
-        parent_ino: gone.as_ref().map(|gone| gone.parent),
-        name: gone.map(|gone| gone.name.into_vec()),
+        parent_ino,
+        name: last_name,
+        hidden_xattrs,
+        hidden_xattrs_cut,
     }
 }
 

@@ -142,6 +142,35 @@ impl Client {
         Ok(Stream { replies: replies.map_err(refused)?.into_inner() })
     }
 
+    /// The value of an extended attribute.
+    pub async fn get_xattr(
+        &mut self,
+        request: proto::GetXattrRequest,
+    ) -> Result<Vec<u8>, ClientError> {
+        let reply = self.service.get_xattr(request).await;
+        reply.map(|reply| reply.into_inner().value).map_err(refused)
+    }
+
+    pub async fn set_xattr(&mut self, request: proto::SetXattrRequest) -> Result<(), ClientError> {
+        self.service.set_xattr(request).await.map(drop).map_err(refused)
+    }
+
+    pub async fn remove_xattr(
+        &mut self,
+        request: proto::RemoveXattrRequest,
+    ) -> Result<(), ClientError> {
+        self.service.remove_xattr(request).await.map(drop).map_err(refused)
+    }
+
+    /// The names of an inode's extended attributes.
+    pub async fn list_xattrs(
+        &mut self,
+        request: proto::ListXattrsRequest,
+    ) -> Result<Stream<proto::ListXattrsReply>, ClientError> {
+        let replies = self.service.list_xattrs(request).await.map_err(refused)?.into_inner();
+        Ok(Stream { replies })
+    }
+
     pub async fn resize_devices(
         &mut self,
         request: proto::ResizeDevicesRequest,

@@ -7,7 +7,7 @@
 use crate::proto;
 use crate::request::{ControlRequest, Position};
 use crate::service::{parse_ino, parse_target, parse_walk};
-use crate::{changes, devices};
+use crate::{changes, devices, xattrs};
 use cairn_engine::DeviceSpace;
 use cairn_format::Seq;
 use prost::Message;
@@ -22,16 +22,24 @@ pub enum Method {
     InoPath,
     GetReferringEntries,
     ResizeDevices,
+    GetXattr,
+    SetXattr,
+    RemoveXattr,
+    ListXattrs,
 }
 
 impl Method {
-    pub const ALL: [Method; 6] = [
+    pub const ALL: [Method; 10] = [
         Method::Stat,
         Method::WalkInodes,
         Method::Changes,
         Method::InoPath,
         Method::GetReferringEntries,
         Method::ResizeDevices,
+        Method::GetXattr,
+        Method::SetXattr,
+        Method::RemoveXattr,
+        Method::ListXattrs,
     ];
 }
 
@@ -85,6 +93,24 @@ pub fn asked(
         Method::ResizeDevices => {
             let wanted = devices::plan(&pool.devices, &decode(message)?).map_err(because)?;
             Ok(Some(ControlRequest::Resize(wanted)))
+        }
+        Method::GetXattr => {
+            let inode = decode::<proto::GetXattrRequest>(message)?.inode;
+            parse_target(xattrs::target(inode)).map(ControlRequest::Stat).map(Some).map_err(because)
+        }
+        Method::SetXattr => {
+            let request = decode::<proto::SetXattrRequest>(message)?;
+            xattrs::how(&request).map_err(because)?;
+            let target = parse_target(xattrs::target(request.inode)).map_err(because)?;
+            Ok(Some(ControlRequest::Stat(target)))
+        }
+        Method::RemoveXattr => {
+            let inode = decode::<proto::RemoveXattrRequest>(message)?.inode;
+            parse_target(xattrs::target(inode)).map(ControlRequest::Stat).map(Some).map_err(because)
+        }
+        Method::ListXattrs => {
+            let inode = decode::<proto::ListXattrsRequest>(message)?.inode;
+            parse_target(xattrs::target(inode)).map(ControlRequest::Stat).map(Some).map_err(because)
         }
     }
 }

@@ -25,6 +25,7 @@ mod server;
 mod service;
 mod socket;
 mod status;
+mod xattrs;
 
 pub use answer::answer;
 pub use bridge::{Answer, Bridge, CallError, Caller, bridge};

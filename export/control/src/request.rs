@@ -4,10 +4,10 @@
 
 use cairn_engine::attr::Attr;
 use cairn_engine::name::Name;
-use cairn_engine::op::Named;
+use cairn_engine::op::{Named, XattrList, XattrNames, XattrSet};
 use cairn_engine::scrub::{Command, Damaged, ScrubReport};
 use cairn_engine::status::ShardStatus;
-use cairn_engine::{Change, Cut, DeviceSpace, Grow, Resized, SnapshotId};
+use cairn_engine::{Change, Cut, DeviceSpace, Grow, Resized, SnapshotId, XattrPlace};
 use cairn_format::item::Site;
 use cairn_format::{InodeNo, Key, Seq, TabletId};
 
@@ -38,6 +38,27 @@ pub enum ControlRequest {
         site: Site,
         child: InodeNo,
     },
+    GetXattr {
+        ino: InodeNo,
+        name: Vec<u8>,
+    },
+    SetXattr {
+        ino: InodeNo,
+        name: Vec<u8>,
+        value: Vec<u8>,
+        how: XattrSet,
+    },
+    RemoveXattr {
+        ino: InodeNo,
+        name: Vec<u8>,
+    },
+    /// Names behind a place.
+    ListXattrs {
+        ino: InodeNo,
+        list: XattrList,
+        after: Option<XattrPlace>,
+        count_max: usize,
+    },
     /// Of shard 0.
     Resize(Vec<Grow>),
     /// Of the shard that is asked.
@@ -66,6 +87,10 @@ pub enum ControlReply {
     Sites(Vec<Site>),
     /// Nothing: the place does not name that child any more.
     Name(Option<Named>),
+    Xattr(Vec<u8>),
+    /// The extended attribute is set or removed, durably.
+    XattrChanged,
+    Xattrs(XattrNames),
     Resized(Vec<Resized>),
     /// The snapshot has begun.
     Cut(Box<Cut>),

@@ -15,7 +15,7 @@ use crate::request::{
 };
 use crate::server::ShowExports;
 use crate::status::{self, unexpected};
-use crate::{changes, counters, devices, memory, paths, scrub};
+use crate::{changes, counters, devices, memory, paths, scrub, xattrs};
 use cairn_base::BLOCK_BYTES;
 use cairn_engine::FsError;
 use cairn_engine::attr::{Attr, FileKind};
@@ -64,6 +64,22 @@ impl Service {
             ControlReply::Shards(statuses) => Ok(statuses),
             _ => Err(unexpected()),
         }
+    }
+
+    /// The attributes of what a request names.
+    async fn attr(&self, target: Option<stat_request::Target>) -> Result<Box<Attr>, Status> {
+        let wants_directory = ends_as_directory(&target);
+        match self.call(ControlRequest::Stat(parse_target(target)?)).await? {
+            ControlReply::Stat(attr) if wants_directory && attr.kind != FileKind::Directory => {
+                Err(status::of_call(CallError::Fs(FsError::NotDirectory)))
+            }
+            ControlReply::Stat(attr) => Ok(attr),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn inode(&self, target: Option<proto::InodeTarget>) -> Result<InodeNo, Status> {
+        Ok(self.attr(xattrs::target(target)).await?.ino)
     }
 
     async fn pool(&self) -> Result<Box<Pool>, Status> {
@@ -157,15 +173,8 @@ impl Control for Service {
         &self,
         request: Request<proto::StatRequest>,
     ) -> Result<Response<proto::StatReply>, Status> {
-        let target = request.into_inner().target;
-        let wants_directory = ends_as_directory(&target);
-        match self.call(ControlRequest::Stat(parse_target(target)?)).await? {
-            ControlReply::Stat(attr) if wants_directory && attr.kind != FileKind::Directory => {
-                Err(status::of_call(CallError::Fs(FsError::NotDirectory)))
-            }
-            ControlReply::Stat(attr) => Ok(Response::new(stat_reply(&attr))),
-            _ => Err(unexpected()),
-        }
+        let attr = self.attr(request.into_inner().target).await?;
+        Ok(Response::new(stat_reply(&attr)))
     }
 
     type WalkInodesStream = ReceiverStream<Result<proto::WalkInodesReply, Status>>;
@@ -243,6 +252,56 @@ impl Control for Service {
         let ino = parse_ino(request.into_inner().ino)?;
         let (replies, stream) = mpsc::channel(1);
         tokio::spawn(paths::send_entries(self.shards[0].clone(), ino, replies));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn get_xattr(
+        &self,
+        request: Request<proto::GetXattrRequest>,
+    ) -> Result<Response<proto::GetXattrReply>, Status> {
+        let proto::GetXattrRequest { inode, name } = request.into_inner();
+        let ino = self.inode(inode).await?;
+        match self.call(ControlRequest::GetXattr { ino, name }).await? {
+            ControlReply::Xattr(value) => Ok(Response::new(proto::GetXattrReply { value })),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn set_xattr(
+        &self,
+        request: Request<proto::SetXattrRequest>,
+    ) -> Result<Response<proto::SetXattrReply>, Status> {
+        let how = xattrs::how(request.get_ref())?;
+        let proto::SetXattrRequest { inode, name, value, .. } = request.into_inner();
+        let ino = self.inode(inode).await?;
+        match self.call(ControlRequest::SetXattr { ino, name, value, how }).await? {
+            ControlReply::XattrChanged => Ok(Response::new(proto::SetXattrReply {})),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn remove_xattr(
+        &self,
+        request: Request<proto::RemoveXattrRequest>,
+    ) -> Result<Response<proto::RemoveXattrReply>, Status> {
+        let proto::RemoveXattrRequest { inode, name } = request.into_inner();
+        let ino = self.inode(inode).await?;
+        match self.call(ControlRequest::RemoveXattr { ino, name }).await? {
+            ControlReply::XattrChanged => Ok(Response::new(proto::RemoveXattrReply {})),
+            _ => Err(unexpected()),
+        }
+    }
+
+    type ListXattrsStream = ReceiverStream<Result<proto::ListXattrsReply, Status>>;
+
+    async fn list_xattrs(
+        &self,
+        request: Request<proto::ListXattrsRequest>,
+    ) -> Result<Response<Self::ListXattrsStream>, Status> {
+        let proto::ListXattrsRequest { inode, hidden } = request.into_inner();
+        let ino = self.inode(inode).await?;
+        let (pages, stream) = mpsc::channel(1);
+        tokio::spawn(xattrs::list(self.shards[0].clone(), ino, hidden, pages));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 

@@ -68,12 +68,15 @@ fn code(error: FsError) -> Code {
         | FsError::Invalid
         | FsError::TooBig
         | FsError::XattrTooBig
+        | FsError::XattrNameTooLong
+        | FsError::XattrTags
         | FsError::BadPosition => Code::InvalidArgument,
         FsError::NotDirectory
         | FsError::IsDirectory
         | FsError::NotEmpty
         | FsError::TooManyLinks
         | FsError::GuardMismatch => Code::FailedPrecondition,
+        FsError::XattrNamespace | FsError::XattrIndex => Code::Unimplemented,
         FsError::NoSpace => Code::ResourceExhausted,
         FsError::Offline | FsError::Busy => Code::Unavailable,
         error if error.is_full_below() => Code::ResourceExhausted,

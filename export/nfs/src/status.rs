@@ -29,7 +29,12 @@ pub fn nfs_stat(error: FsError) -> NfsStat {
         FsError::NoSpace => NfsStat::NoSpc,
         FsError::TooManyLinks => NfsStat::MLink,
         // NFSv3 has no extended attributes, so no operation of ours can end like this.
-        FsError::NoXattr | FsError::XattrTooBig => NfsStat::ServerFault,
+        FsError::NoXattr
+        | FsError::XattrTooBig
+        | FsError::XattrNameTooLong
+        | FsError::XattrNamespace
+        | FsError::XattrTags
+        | FsError::XattrIndex => NfsStat::ServerFault,
         FsError::ReadOnly => NfsStat::RoFs,
         FsError::GuardMismatch => NfsStat::NotSync,
         FsError::BadPosition => NfsStat::BadCookie,
@@ -59,6 +64,10 @@ pub fn mount_error(error: FsError) -> MountError {
         | FsError::TooManyLinks
         | FsError::NoXattr
         | FsError::XattrTooBig
+        | FsError::XattrNameTooLong
+        | FsError::XattrNamespace
+        | FsError::XattrTags
+        | FsError::XattrIndex
         | FsError::ReadOnly
         | FsError::GuardMismatch
         | FsError::BadPosition => MountError::ServerFault,

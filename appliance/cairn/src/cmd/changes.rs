@@ -22,7 +22,9 @@ use serde_json::{Map, Value};
                   written to a file); else it shows by its later change, and is new to whoever does not \
                   know its number. What is listed is durable. A position above the pool's newest seq, as of another \
                   pool, is an error. In names a newline is \\n and a backslash \\\\; --json has \
-                  them as they are.",
+                  them as they are, and of a deleted inode also `hidden_xattrs`: the extended attributes \
+                  with the hide tag that it had, up to 3841 bytes of names and values; `hidden_xattrs_cut` says \
+                  that there were more.",
     after_help = "Examples:\n  cairn changes --since 0\n  cairn changes --since 1767225600000000.4097\n  \
                   cairn changes --since 0 --json | jq -r 'select(.change == \"deleted\") | .ino'"
 )]
@@ -87,12 +89,21 @@ fn json(change: &ChangeRecord) -> Value {
     if let Some(name) = &change.name {
         fields.extend([name_json("name", name)]);
     }
+    if let Some(cut) = change.hidden_xattrs_cut {
+        let kept = change.hidden_xattrs.iter().map(|xattr| {
+            let xattr = [name_json("name", &xattr.name), name_json("value", &xattr.value)];
+            Value::Object(xattr.into_iter().collect())
+        });
+        fields.insert("hidden_xattrs".into(), kept.collect());
+        fields.insert("hidden_xattrs_cut".into(), cut.into());
+    }
     Value::Object(fields)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cairn_control::proto::Xattr;
 
     #[test]
     fn only_what_is_gone_has_a_name() {
@@ -111,5 +122,12 @@ mod tests {
         (change.parent_ino, change.name) = (Some(1), Some(b"a\nb".into()));
         assert_eq!(text(&change), b"7.12 deleted regular 1 a\\nb");
         assert_eq!(json(&change)["name"], "a\nb");
+        let xattr = |name: &[u8], value: &[u8]| Xattr { name: name.into(), value: value.into() };
+        change.hidden_xattrs =
+            vec![xattr(b"cairn.hide.a", b"tape"), xattr(b"cairn.hide.b", b"\xff")];
+        change.hidden_xattrs_cut = Some(false);
+        let xattrs = r#"[{"name":"cairn.hide.a","value":"tape"},{"name":"cairn.hide.b","value_b64":"/w=="}]"#;
+        assert_eq!(json(&change)["hidden_xattrs"].to_string(), xattrs);
+        assert_eq!(json(&change)["hidden_xattrs_cut"], false);
     }
 }

@@ -9,12 +9,16 @@ mod df;
 mod exports;
 mod format;
 mod get_referring_entries;
+mod getfattr;
 mod ino_path;
+mod list_hidden_xattrs;
+mod listfattr;
 mod man;
 mod print;
 mod resize_devices;
 mod scrub;
 mod serve;
+mod setfattr;
 mod stat;
 mod statfs;
 mod status;
@@ -43,6 +47,10 @@ pub enum Command {
     Changes(changes::Changes),
     InoPath(ino_path::InoPath),
     GetReferringEntries(get_referring_entries::GetReferringEntries),
+    Getfattr(getfattr::Getfattr),
+    Setfattr(setfattr::Setfattr),
+    Listfattr(listfattr::Listfattr),
+    ListHiddenXattrs(list_hidden_xattrs::ListHiddenXattrs),
     ResizeDevices(resize_devices::ResizeDevices),
     Scrub(scrub::Scrub),
     Counters(counters::Counters),
@@ -72,6 +80,10 @@ impl Command {
             Command::Changes(_) => "changes",
             Command::InoPath(_) => "ino-path",
             Command::GetReferringEntries(_) => "get-referring-entries",
+            Command::Getfattr(_) => "getfattr",
+            Command::Setfattr(_) => "setfattr",
+            Command::Listfattr(_) => "listfattr",
+            Command::ListHiddenXattrs(_) => "list-hidden-xattrs",
             Command::ResizeDevices(_) => "resize-devices",
             Command::Scrub(_) => "scrub",
             Command::Counters(_) => "counters",
@@ -99,6 +111,10 @@ impl Command {
             Command::Changes(changes) => changes.run(globals),
             Command::InoPath(path) => path.run(globals),
             Command::GetReferringEntries(entries) => entries.run(globals),
+            Command::Getfattr(get) => get.run(globals),
+            Command::Setfattr(set) => set.run(globals),
+            Command::Listfattr(list) => list.run(globals),
+            Command::ListHiddenXattrs(list) => list.run(globals),
             Command::ResizeDevices(resize) => resize.run(globals),
             Command::Scrub(scrub) => scrub.run(globals),
             Command::Counters(counters) => counters.run(globals),

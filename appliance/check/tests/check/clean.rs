@@ -42,6 +42,7 @@ pub fn sound(data_device: DeviceId) -> Pool {
     world.inline(small, 1, &[8; 100]);
     world.link(root, "hard", small);
     world.deleted(1, "gone");
+    world.deleted_with(1, "noted", b"scoutfs.hide.tape");
     world.unlink(dir, "more-000");
     let deep = world.create(dir, "deep", FileKind::Directory, 3);
     world.create(deep, "deepest", FileKind::Regular, 3);

@@ -323,6 +323,12 @@ fn the_change_indexes_hold_each_inode_once() {
             header.seq = 60.into();
         };
     });
+    found("a deletion keeps what was not hidden", "index", "tablet 1", |pool| {
+        pool.each(|world| world.deleted_with(1, "kept", b"user.hide.tape"));
+    });
+    found("a deletion keeps an xattr without a name", "item", "tablet 1", |pool| {
+        pool.each(|world| world.deleted_with(1, "kept", b""));
+    });
     found("deleted and there", "index", "/big", |pool| {
         let ino = named(pool, "big");
         pool.each(|world| {

@@ -288,13 +288,24 @@ impl World {
     }
 
     pub fn deleted(&mut self, tablet: usize, name: &str) {
+        self.deletion(tablet, name, &[]);
+    }
+
+    /// With one xattr of that name, which has the value `v`.
+    pub fn deleted_with(&mut self, tablet: usize, name: &str, xattr: &[u8]) {
+        let xattrs = [&[xattr.len() as u8, 1, 0][..], xattr, b"v"].concat();
+        self.deletion(tablet, name, &xattrs);
+    }
+
+    fn deletion(&mut self, tablet: usize, name: &str, xattrs: &[u8]) {
         let ino = self.new_ino(tablet);
         self.seq += 1;
         let mut head = DeletionHead::new_zeroed();
         head.last_parent = 1.into();
         head.kind = FileKind::Regular as u8;
         head.name_len = name.len() as u8;
-        let value = [head.as_bytes(), name.as_bytes()].concat();
+        head.xattrs_len = (xattrs.len() as u16).into();
+        let value = [head.as_bytes(), name.as_bytes(), xattrs].concat();
         let key = Key::deletion(Seq(self.seq), ino);
         self.of(ino).insert(key, value);
     }

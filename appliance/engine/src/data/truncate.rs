@@ -33,8 +33,10 @@ use cairn_format::key::{KIND_CHECKSUMS, KIND_EXTENT, KIND_FIXITY, Key, ParsedKey
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
-/// Bytes of one step's edits: a deleted item and up to three free-run items each.
-pub(crate) const REMOVE_STEP_BYTES: usize = REMOVE_STEP_ITEMS * 128 + (4 << 10);
+/// Bytes of the edits of one removed item: itself, and up to three free-run items.
+pub(crate) const REMOVE_ITEM_BYTES: usize = 128;
+/// Bytes of one step's edits: so many items, the inode, and what is said of it when it is gone.
+pub(crate) const REMOVE_STEP_BYTES: usize = REMOVE_STEP_ITEMS * REMOVE_ITEM_BYTES + (4 << 10);
 
 /// How far the steps of one removal have come: nothing is left in front of these places, which are in
 /// units of each kind's key.
@@ -116,18 +118,19 @@ fn finish_truncation_step(
     Ok(more)
 }
 
-/// Removes a step's worth of the data of an inode that is being deleted; the caller stores the
-/// inode. Gives where to go on, if there is more to do.
+/// Removes `left` items' worth of the data of an inode that is being deleted, and takes them off; the
+/// caller stores the inode. Gives where to go on, if there is more to do.
 pub(crate) fn remove_data_step(
     view: &mut View<'_>,
     ino: InodeNo,
     item: &mut InodeItem,
     done: Progress,
+    left: &mut usize,
 ) -> Result<Option<Progress>, Stop> {
     if item.file_kind() != FileKind::Regular {
         return Ok(None);
     }
-    remove_from(view, ino, item, 0, done)
+    remove_from(view, ino, item, (0, done), left)
 }
 
 fn mark_truncating(item: &mut InodeItem, more: bool) {
@@ -157,18 +160,19 @@ fn drop_behind(
     item: &mut InodeItem,
     done: Progress,
 ) -> Result<Option<Progress>, Stop> {
-    remove_from(view, ino, item, item.size.get().div_ceil(BLOCK), done)
+    let from = item.size.get().div_ceil(BLOCK);
+    remove_from(view, ino, item, (from, done), &mut { REMOVE_STEP_ITEMS })
 }
 
 /// Removes extents, checksums and fixity items from file block `from` on, where nothing in front
-/// reaches over it, and `done` is gone already. Gives where to go on when the step is full and there may
-/// be more.
+/// reaches over it, and `done` is gone already; at most `left` of them, which are taken off. Gives where to
+/// go on when the step is full and there may be more.
 fn remove_from(
     view: &mut View<'_>,
     ino: InodeNo,
     item: &mut InodeItem,
-    from: u64,
-    mut done: Progress,
+    (from, mut done): (u64, Progress),
+    left: &mut usize,
 ) -> Result<Option<Progress>, Stop> {
     let tablet = ino.tablet();
     let mut found: Vec<(Key, MappedExtent)> = Vec::new();
@@ -179,12 +183,12 @@ fn remove_from(
             Ok(extent) => found.push((key, extent)),
             Err(bad) => damage = Some(bad),
         }
-        proceed(damage.is_none() && found.len() < REMOVE_STEP_ITEMS)
+        proceed(damage.is_none() && found.len() < *left)
     })?;
     if let Some(damage) = damage {
         return Err(view.damaged(tablet, damage));
     }
-    let mut left = REMOVE_STEP_ITEMS - found.len();
+    *left -= found.len();
     for (key, extent) in found {
         done.extents = extent.end_block();
         view.delete(tablet, key);
@@ -194,18 +198,18 @@ fn remove_from(
     let whole = from.next_multiple_of(CHECKSUMS_PER_ITEM);
     map::set_checksums(view, ino, from..whole, |_| None)?;
     let group = (whole / CHECKSUMS_PER_ITEM).max(done.checksums);
-    if left > 0
-        && let Some(last) = remove_keys(view, ino, (KIND_CHECKSUMS, group), &mut left)?
+    if *left > 0
+        && let Some(last) = remove_keys(view, ino, (KIND_CHECKSUMS, group), left)?
     {
         done.checksums = last + 1;
     }
     let mib = (from * BLOCK).div_ceil(1 << 20).max(done.fixity);
-    if left > 0
-        && let Some(last) = remove_keys(view, ino, (KIND_FIXITY, mib), &mut left)?
+    if *left > 0
+        && let Some(last) = remove_keys(view, ino, (KIND_FIXITY, mib), left)?
     {
         done.fixity = last + 1;
     }
-    Ok((left == 0).then_some(done))
+    Ok((*left == 0).then_some(done))
 }
 
 /// Deletes up to `left` items of one kind, from a place on; gives the place of the last one.

@@ -4,4 +4,4 @@ mod change;
 mod stream;
 
 pub use change::SeqIndex;
-pub use stream::{Change, Gone, What};
+pub use stream::{Change, Gone, What, Xattr};

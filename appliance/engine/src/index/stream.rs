@@ -21,7 +21,7 @@ use crate::shard::Shard;
 use crate::tablet::Tablet;
 use crate::txn::{Stop, View};
 use cairn_base::door::Doors;
-use cairn_format::item::{DeletionHead, FileKind, InodeItem};
+use cairn_format::item::{DELETION_XATTRS_CUT, DeletionHead, FileKind, HiddenXattr, InodeItem};
 use cairn_format::key::{Key, ParsedKey, RANGE_DATA_SEQ, RANGE_DELETION, RANGE_META_SEQ};
 use cairn_format::{InodeNo, Seq, ShardId, TabletId};
 use std::collections::BTreeMap;
@@ -50,11 +50,22 @@ pub enum What {
     Deleted(Gone),
 }
 
-/// Where a deleted inode was named last.
+/// Where a deleted inode was named last, and what agents had noted of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gone {
     pub parent: u64,
     pub name: Box<[u8]>,
+    /// The hidden ones that it had.
+    pub hidden_xattrs: Box<[Xattr]>,
+    /// There were more than a deletion keeps.
+    pub hidden_xattrs_cut: bool,
+}
+
+/// An extended attribute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Xattr {
+    pub name: Box<[u8]>,
+    pub value: Box<[u8]>,
 }
 
 impl Change {
@@ -161,8 +172,15 @@ fn changes_of(
 }
 
 fn deletion(seq: Seq, ino: InodeNo, value: &[u8]) -> Result<Change, cairn_format::Damage> {
-    let (head, name, _) = DeletionHead::parse(value)?;
-    let gone = Gone { parent: head.last_parent.get(), name: name.into() };
+    let (head, name, xattrs) = DeletionHead::parse(value)?;
+    let xattr =
+        |xattr: HiddenXattr<'_>| Xattr { name: xattr.name.into(), value: xattr.value.into() };
+    let gone = Gone {
+        parent: head.last_parent.get(),
+        name: name.into(),
+        hidden_xattrs: xattrs.iter().map(xattr).collect(),
+        hidden_xattrs_cut: head.flags & DELETION_XATTRS_CUT != 0,
+    };
     Ok(Change {
         seq,
         ino,

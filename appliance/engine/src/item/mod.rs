@@ -7,4 +7,4 @@ mod xattr;
 
 pub use dirent::{Entry, NewEntry};
 pub use inode::attr_of_item;
-pub use xattr::check_xattr;
+pub use xattr::{XattrPlace, check_xattr};

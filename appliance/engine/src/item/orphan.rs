@@ -1,6 +1,8 @@
 //! Inodes without a name: found again after a crash, removed in steps, and noted in the deletion
 //! index with where they were last seen.
 
+use crate::data::REMOVE_ITEM_BYTES;
+use crate::limits::XATTR_REMOVE_ITEMS;
 use crate::sabotage::{Sabotage, planted};
 use crate::txn::{Stop, View};
 use cairn_format::InodeNo;
@@ -19,18 +21,30 @@ impl View<'_> {
         totals.orphans = (totals.orphans.get() + 1).into();
     }
 
-    /// The last step of a deletion: the inode, its orphan item, and its note for archive agents.
-    pub fn finish_orphan(&mut self, ino: InodeNo, item: &InodeItem) -> Result<(), Stop> {
+    /// The last steps of a deletion, behind those that remove data: its xattrs, and in one record with the
+    /// last of them the inode, its orphan item, and its note for archive agents. `budget` is what this
+    /// record has left, in items of `REMOVE_STEP_BYTES`. False while there is more to do.
+    pub fn finish_orphan(
+        &mut self,
+        ino: InodeNo,
+        item: &InodeItem,
+        budget: usize,
+    ) -> Result<bool, Stop> {
         let tablet = ino.tablet();
-        let Some(value) = self.get(tablet, &Key::orphan(ino))? else { return Ok(()) };
+        let Some(value) = self.get(tablet, &Key::orphan(ino))? else { return Ok(true) };
         let (orphan, name) =
             OrphanHead::parse(&value).map_err(|damage| self.damaged(tablet, damage))?;
-        let xattrs = self.hidden_xattrs(ino)?;
+        let step = self.remove_xattrs_step(ino, budget.min(XATTR_REMOVE_ITEMS))?;
+        let Some(xattrs) = step.left else { return Ok(false) };
+        let note_items = xattrs.bytes.len().div_ceil(REMOVE_ITEM_BYTES);
+        if step.removed + xattrs.items() + note_items > budget {
+            return Ok(false);
+        }
         let head = DeletionHead {
             last_parent: orphan.last_parent,
             data_version: item.data_version,
             kind: item.kind,
-            flags: xattrs.cut,
+            flags: xattrs.flags,
             name_len: name.len() as u8,
             reserved: 0,
             xattrs_len: (xattrs.bytes.len() as u16).into(),
@@ -38,7 +52,7 @@ impl View<'_> {
         let mut note = head.as_bytes().to_vec();
         note.extend_from_slice(name);
         note.extend_from_slice(&xattrs.bytes);
-        self.remove_xattrs(ino)?;
+        self.remove_kept_xattrs(ino, &xattrs);
         self.remove_inode(ino, item);
         self.delete(tablet, Key::orphan(ino));
         self.delete(tablet, Key::symlink(ino));
@@ -48,6 +62,6 @@ impl View<'_> {
             totals.deletions = (totals.deletions.get() + 1).into();
             self.put_new(tablet, Key::deletion(self.seq, ino), &note);
         }
-        Ok(())
+        Ok(true)
     }
 }

@@ -36,7 +36,7 @@ pub use rename::{PeekEntry, Rename, Renamed};
 pub use setattr::Setattr;
 pub use unlink::{Rmdir, Unlink};
 pub use write::{Stability, Write, Written};
-pub use xattr::{GetXattr, ListXattr, RemoveXattr, SetXattr, XattrSet};
+pub use xattr::{GetXattr, ListXattr, RemoveXattr, SetXattr, XattrList, XattrNames, XattrSet};
 
 use crate::attr::{Attr, Change};
 use crate::error::FsError;
@@ -140,7 +140,7 @@ operations! {
     NameAt => Option<Named>,
     GetXattr => Vec<u8>,
     SetXattr => Attr,
-    ListXattr => Vec<Vec<u8>>,
+    ListXattr => XattrNames,
     RemoveXattr => Attr,
 }
 

@@ -7,6 +7,7 @@
 
 use crate::data::{self, Progress};
 use crate::item::NewEntry;
+use crate::limits::REMOVE_STEP_ITEMS;
 use crate::sabotage::{Sabotage, planted, planted_every};
 use crate::txn::{Stop, View};
 use cairn_format::InodeNo;
@@ -101,13 +102,14 @@ impl View<'_> {
             self.add_orphan(child, site.dir, name);
         }
         // A small file is gone with its name; what is large goes in steps (`remove.rs`).
-        let more = data::remove_data_step(self, child, &mut item, Progress::default())?;
+        let mut left = REMOVE_STEP_ITEMS;
+        let more = data::remove_data_step(self, child, &mut item, Progress::default(), &mut left)?;
         self.change_inode(child, &mut item);
         self.forgotten.push(child);
-        if more.is_some() {
-            return Ok(());
+        if more.is_none() {
+            self.finish_orphan(child, &item, left)?;
         }
-        self.finish_orphan(child, &item)
+        Ok(())
     }
 }
 

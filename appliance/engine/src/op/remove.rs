@@ -3,6 +3,7 @@
 
 use crate::data::{self, Progress};
 use crate::error::FsError;
+use crate::limits::REMOVE_STEP_ITEMS;
 use crate::op::unlink::REMOVAL_BYTES;
 use crate::shard::Shard;
 use crate::trouble::{During, Trouble};
@@ -78,12 +79,13 @@ impl<D: Doors> Shard<D> {
         let need = Need::new(Class::Freeing, &[ino.tablet()], REMOVAL_BYTES);
         let step = self.transact(need, |view| {
             let mut item = view.inode_to_change(ino)?;
-            let more = data::remove_data_step(view, ino, &mut item, done)?;
+            let mut left = REMOVE_STEP_ITEMS;
+            let more = data::remove_data_step(view, ino, &mut item, done, &mut left)?;
             view.change_inode(ino, &mut item);
-            if more.is_none() {
-                view.finish_orphan(ino, &item)?;
+            if more.is_some() || view.finish_orphan(ino, &item, left)? {
+                return Ok(more);
             }
-            Ok(more)
+            Ok(Some(done))
         });
         Ok(step.await?.0)
     }

@@ -14,7 +14,10 @@ mod tag;
 mod xattr;
 
 pub use archive::{ConsumerHead, FixityItem};
-pub use change::{DELETION_XATTRS_CUT, DeletionHead};
+pub use change::{
+    DELETION_XATTRS_BYTES_MAX, DELETION_XATTRS_CUT, DeletionHead, HiddenXattr, HiddenXattrHead,
+    HiddenXattrs,
+};
 pub use dirent::{LookupItem, ReaddirHead};
 pub use extent::{
     CHECKSUMS_PER_ITEM, Checksums, EXTENT_INLINE, EXTENT_OFFLINE, EXTENT_SHARED, EXTENT_UNWRITTEN,

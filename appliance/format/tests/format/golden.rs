@@ -125,6 +125,10 @@ fn items_of_indexes_have_the_bytes_they_always_had() {
     compare_item("data-seq", Key::data_seq(Seq(98), inode(5)), &[]);
     compare_item("srch", Key::srch(0xabc, inode(5)), &[]);
 
+    let kept = HiddenXattr { name: b"cairn.hide.tape", value: b"A00001L8" };
+    let mut xattrs = Vec::new();
+    kept.encode(&mut xattrs);
+    assert_eq!(xattrs, b"\x0f\x08\x00cairn.hide.tapeA00001L8");
     let head = DeletionHead {
         last_parent: 1.into(),
         data_version: 7.into(),
@@ -132,10 +136,12 @@ fn items_of_indexes_have_the_bytes_they_always_had() {
         flags: DELETION_XATTRS_CUT,
         name_len: 4,
         reserved: 0,
-        xattrs_len: 2.into(),
+        xattrs_len: 26.into(),
     };
-    let value = [head.as_bytes(), b"gone", b"xx"].concat();
-    assert_eq!(DeletionHead::parse(&value), Ok((head, &b"gone"[..], &b"xx"[..])));
+    let value = [head.as_bytes(), b"gone", &xattrs].concat();
+    let (read, name, read_xattrs) = DeletionHead::parse(&value).expect("a deletion");
+    assert_eq!((read, name), (head, &b"gone"[..]));
+    assert_eq!(read_xattrs.iter().collect::<Vec<_>>(), [kept]);
     compare_item("deletion", Key::deletion(Seq(100), inode(5)), &[&value]);
 
     let item = TotlItem { total: (-5).into(), count: 2.into() };

@@ -118,15 +118,39 @@ fn an_xattr_has_a_name_and_no_more_value_than_it_says() {
 
 #[test]
 fn a_deletion_says_how_long_its_parts_are() {
-    let head = DeletionHead { name_len: 1, xattrs_len: 2.into(), ..DeletionHead::new_zeroed() };
+    let head = DeletionHead { name_len: 1, xattrs_len: 5.into(), ..DeletionHead::new_zeroed() };
     let parse = |head: DeletionHead, tail: &[u8]| {
-        DeletionHead::parse(&[head.as_bytes(), tail].concat()).map(|(_, _, xattrs)| xattrs.len())
+        DeletionHead::parse(&[head.as_bytes(), tail].concat()).map(|(_, _, xattrs)| xattrs.bytes())
     };
-    assert_eq!(parse(head, b"nxx"), Ok(2));
-    assert_eq!(parse(head, b"nx"), bounds("deletion xattrs"));
+    let whole = b"n\x01\x01\0xy";
+    assert_eq!(parse(head, whole), Ok(5));
+    assert_eq!(parse(head, &whole[..5]), bounds("deletion xattrs"));
     assert_eq!(parse(head, b""), bounds("deletion name"));
-    assert_eq!(parse(DeletionHead { flags: 2, ..head }, b"nxx"), value("deletion head"));
-    assert_eq!(parse(DeletionHead { reserved: 1, ..head }, b"nxx"), value("deletion head"));
+    assert_eq!(parse(DeletionHead { flags: 2, ..head }, whole), value("deletion head"));
+    assert_eq!(parse(DeletionHead { reserved: 1, ..head }, whole), value("deletion head"));
+}
+
+#[test]
+fn the_hidden_xattrs_of_a_deletion_fill_their_place_one_behind_another() {
+    let parse = |xattrs: &[u8]| {
+        let xattrs_len = (xattrs.len() as u16).into();
+        let head = DeletionHead { xattrs_len, ..DeletionHead::new_zeroed() };
+        let value = [head.as_bytes(), xattrs].concat();
+        DeletionHead::parse(&value).map(|(_, _, xattrs)| xattrs.iter().count())
+    };
+    assert_eq!(parse(b""), Ok(0));
+    assert_eq!(parse(b"\x01\x02\0nvv\x02\0\0nn"), Ok(2));
+    assert_eq!(parse(b"\x01\x02\0nv"), bounds("deletion xattrs"), "a value cut short");
+    assert_eq!(parse(b"\x02\0\0n"), bounds("deletion xattrs"), "a name cut short");
+    assert_eq!(parse(b"\x01\0\0n\x01"), bounds("deletion xattrs"), "a head cut short");
+    assert_eq!(parse(b"\0\0\0"), value("deletion xattrs"), "no name");
+    let long = |bytes: usize| {
+        let value = vec![7; bytes - 4];
+        [&[1], &(value.len() as u16).to_le_bytes()[..], b"n", &value].concat()
+    };
+    assert_eq!(parse(&long(DELETION_XATTRS_BYTES_MAX)), Ok(1));
+    let over = long(DELETION_XATTRS_BYTES_MAX + 1);
+    assert_eq!(parse(&over), bounds("deletion xattrs"), "more than a deletion keeps");
 }
 
 #[test]

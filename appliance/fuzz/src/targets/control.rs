@@ -8,8 +8,9 @@ use crate::specimen::Specimen;
 use cairn_base::{BLOCK_BYTES, DeviceId};
 use cairn_control::foreign::{Method, Pool, Refused, asked};
 use cairn_control::proto::{
-    ChangeIndex, ChangesRequest, GetReferringEntriesRequest, IndexPosition, InoPathRequest,
-    ResizeDevicesRequest, StatRequest, WalkInodesRequest, stat_request,
+    ChangeIndex, ChangesRequest, GetReferringEntriesRequest, GetXattrRequest, IndexPosition,
+    InoPathRequest, InodeTarget, ListXattrsRequest, RemoveXattrRequest, ResizeDevicesRequest,
+    SetXattrRequest, StatRequest, WalkInodesRequest, XattrSet, inode_target, stat_request,
 };
 use cairn_control::request::{ControlRequest, Position, Target as Asked};
 use cairn_engine::DeviceSpace;
@@ -54,6 +55,22 @@ fn specimens() -> Vec<Specimen> {
     };
     let resize =
         |meta_bytes, data_bytes| ResizeDevicesRequest { meta_bytes, data_bytes }.encode_to_vec();
+    let file = |path: &[u8]| {
+        let target = Some(inode_target::Target::Path(path.to_vec()));
+        Some(InodeTarget { target })
+    };
+    let numbered = Some(InodeTarget { target: Some(inode_target::Target::Ino(4097)) });
+    let name = b"cairn.hide.tape".to_vec();
+    let get = GetXattrRequest { inode: file(b"/a/b"), name: name.clone() };
+    let set = SetXattrRequest {
+        inode: numbered.clone(),
+        name: name.clone(),
+        value: b"A00001L8".to_vec(),
+        how: XattrSet::Create.into(),
+    };
+    let unknown = SetXattrRequest { how: 3, ..set.clone() };
+    let remove = RemoveXattrRequest { inode: file(b"/a"), name };
+    let list = ListXattrsRequest { inode: numbered, hidden: true };
     let block = BLOCK_BYTES as u64;
     vec![
         of("stat-root", Method::Stat, path(b"/")),
@@ -77,6 +94,11 @@ fn specimens() -> Vec<Specimen> {
             Method::GetReferringEntries,
             GetReferringEntriesRequest { ino: 77 }.encode_to_vec(),
         ),
+        of("xattr-get", Method::GetXattr, get.encode_to_vec()),
+        of("xattr-set", Method::SetXattr, set.encode_to_vec()),
+        of("xattr-set-how", Method::SetXattr, unknown.encode_to_vec()),
+        of("xattr-remove", Method::RemoveXattr, remove.encode_to_vec()),
+        of("xattr-list", Method::ListXattrs, list.encode_to_vec()),
         of("resize-all", Method::ResizeDevices, resize(None, None)),
         of("resize-meta", Method::ResizeDevices, resize(Some(1050 * block), None)),
         of("resize-data", Method::ResizeDevices, resize(None, Some(5000 * block + 1))),
@@ -95,6 +117,10 @@ pub fn run(input: &[u8]) -> Verdict {
         Method::InoPath => comes_back::<InoPathRequest>(message),
         Method::GetReferringEntries => comes_back::<GetReferringEntriesRequest>(message),
         Method::ResizeDevices => comes_back::<ResizeDevicesRequest>(message),
+        Method::GetXattr => comes_back::<GetXattrRequest>(message),
+        Method::SetXattr => comes_back::<SetXattrRequest>(message),
+        Method::RemoveXattr => comes_back::<RemoveXattrRequest>(message),
+        Method::ListXattrs => comes_back::<ListXattrsRequest>(message),
     }
     match asked(method, message, &pool()) {
         Ok(None) => Verdict::Refused("nothing to ask".into()),

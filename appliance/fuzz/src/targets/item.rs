@@ -11,6 +11,7 @@ use cairn_format::item::{
 };
 use cairn_format::key::ParsedKey;
 use cairn_format::{Damage, Key};
+use zerocopy::IntoBytes;
 
 /// Whether the item can be read as what its key says it is.
 pub fn walk(key: &Key, value: &[u8]) -> Result<(), Damage> {
@@ -50,7 +51,7 @@ pub fn walk(key: &Key, value: &[u8]) -> Result<(), Damage> {
             assert_eq!(&out[..len], value, "checksums are written as they were read");
         }
         ParsedKey::Fixity { .. } => drop(FixityItem::parse(value)?),
-        ParsedKey::Deletion(..) => drop(DeletionHead::parse(value)?),
+        ParsedKey::Deletion(..) => deletion(value)?,
         ParsedKey::Totl(_) => drop(TotlItem::parse(value)?),
         ParsedKey::Indx { .. } => drop(IndxItem::parse(value)?),
         ParsedKey::Quota { .. } => drop(QuotaRuleItem::parse(value)?),
@@ -81,6 +82,16 @@ fn extent(file_block: u64, value: &[u8]) -> Result<(), Damage> {
     if head.start.get() != 0 {
         assert_usable(Run::new(BlockNo::from_raw(head.start.get()), head.blocks()));
     }
+    Ok(())
+}
+
+fn deletion(value: &[u8]) -> Result<(), Damage> {
+    let (head, name, xattrs) = DeletionHead::parse(value)?;
+    let mut again = [head.as_bytes(), name].concat();
+    for xattr in xattrs.iter() {
+        xattr.encode(&mut again);
+    }
+    assert_eq!(again, value, "hidden xattrs are written as they were read");
     Ok(())
 }
 

@@ -83,7 +83,10 @@ mod tests {
     }
 
     fn gone(raw: u64) -> Change {
-        change(raw, What::Deleted(Gone { parent: 1, name: b"x"[..].into() }))
+        let name = b"x"[..].into();
+        let (hidden_xattrs, hidden_xattrs_cut) = (Box::default(), false);
+        let gone = Gone { parent: 1, name, hidden_xattrs, hidden_xattrs_cut };
+        change(raw, What::Deleted(gone))
     }
 
     fn right() -> Vec<Change> {

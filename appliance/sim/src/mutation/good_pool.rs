@@ -222,6 +222,7 @@ impl Maker {
             let dir = self.dir_of("/a/x");
             let ino = self.create(dir, &gone).await?;
             self.write(ino, 0, 9000).await?;
+            self.xattr(ino, "cairn.hide.tape", 8).await?;
             self.unlink(dir, &gone).await?;
         }
         Ok(())

@@ -247,6 +247,36 @@ pub const ALL: &[Mutation] = &[
         },
     },
     Mutation {
+        name: "deletion-xattr-cut-short",
+        breaks: "what an agent had noted of a file that is gone ends in the middle",
+        pool: Mixed,
+        finding: ["item", "deletion xattrs"],
+        apply: |p| {
+            let (tablet, ino, seq, mut value) = deletion(p)?;
+            value.pop();
+            let (head, _) =
+                DeletionHead::mut_from_prefix(&mut value).map_err(|_| "a short note")?;
+            head.xattrs_len = (head.xattrs_len.get() - 1).into();
+            p.put(tablet, Key::deletion(seq, ino), &value);
+            Ok(words(ino))
+        },
+    },
+    Mutation {
+        name: "deletion-xattr-not-hidden",
+        breaks: "the note of a deletion keeps what was never hidden",
+        pool: Mixed,
+        finding: ["index", "was not hidden"],
+        apply: |p| {
+            let (tablet, ino, seq, mut value) = deletion(p)?;
+            let tag = b"cairn.hide.";
+            let place = value.windows(tag.len()).position(|bytes| bytes == tag);
+            let place = place.ok_or("no hidden xattr")?;
+            value[place..place + tag.len()].copy_from_slice(b"user.hidden");
+            p.put(tablet, Key::deletion(seq, ino), &value);
+            Ok(words(ino))
+        },
+    },
+    Mutation {
         name: "tag-of-nobody",
         breaks: "a search finds an inode that does not exist",
         pool: Mixed,
