@@ -11,8 +11,8 @@
 //!
 //! What always holds: a call in progress is never forgotten; finished ones are forgotten oldest
 //! first, above the number that is configured or after `ANSWER_AGE_MAX`. Calls in progress are bounded by what
-//! connections and peers may have open. What was refused before it began (`Busy`, `Stopped`, `Offline`) is
-//! not kept: the next repetition carries it out. Writes are remembered apart from the rest, or a stream of
+//! connections and peers may have open. What was refused before it began (`Busy`, `Offline`) is not kept: the
+//! next repetition carries it out. `Stopped` is: some of it may have been done, here or on another shard. Writes are remembered apart from the rest, or a stream of
 //! them would soon push out what a slow client asks again.
 
 use crate::error::FsError;
@@ -189,7 +189,7 @@ impl<D: Doors> Shard<D> {
 /// A copy of what may be answered again; `None` for what is not to be kept.
 fn copy_of(outcome: &Outcome) -> Option<Outcome> {
     let reply = match outcome {
-        Err(FsError::Busy | FsError::Stopped | FsError::Offline) => return None,
+        Err(FsError::Busy | FsError::Offline) => return None,
         Err(error) => return Some(Err(*error)),
         Ok(reply) => reply,
     };
