@@ -81,6 +81,13 @@ impl Fingerprints {
     }
 }
 
+impl Node {
+    /// As on Linux: what is not a file or a directory has no owner's xattrs.
+    fn holds_user_xattrs(&self) -> bool {
+        matches!(self.kind, FileKind::Regular | FileKind::Directory)
+    }
+}
+
 impl Default for Tree {
     fn default() -> Tree {
         let body = Body::Directory { entries: BTreeMap::new(), parent: NodeId::ROOT };
@@ -197,7 +204,14 @@ impl Tree {
                 Some(node) if !node.xattrs.contains_key(name) => why.push(FsError::NoXattr),
                 Some(_) => {}
             },
-            Act::Chmod { node, .. } | Act::SetXattr { node, .. } | Act::Stat { node } => {
+            Act::SetXattr { node, name, .. } => match self.node(*node) {
+                None => why.push(FsError::Stale),
+                Some(node) if name.starts_with(b"user.") && !node.holds_user_xattrs() => {
+                    why.push(FsError::Permission);
+                }
+                Some(_) => {}
+            },
+            Act::Chmod { node, .. } | Act::Stat { node } => {
                 if self.node(*node).is_none() {
                     why.push(FsError::Stale);
                 }
