@@ -2,9 +2,9 @@
 //!
 //! A client that lost its connection sends its unanswered calls again. An unlink that had been done
 //! would then answer "no such file", and a create "exists", for what in truth succeeded; and a repeated
-//! write, carried out late, would put its bytes over newer ones. So a frontend names such calls by a key (`CallKey`): the first of its kind is carried out and its
-//! answer kept, a repetition gets that answer, and a repetition that arrives while the first is
-//! still running waits for it.
+//! write, carried out late, would put its bytes over newer ones. So a frontend names such calls by a key
+//! (`CallKey`): the first of its kind is carried out and its answer kept, a repetition gets that answer,
+//! and a repetition that arrives while the first is still running waits for it.
 //!
 //! The memory is that of the shard that applies the operation, so it does not matter which shard
 //! took the client's connection. It ends with the daemon.
@@ -12,8 +12,9 @@
 //! What always holds: a call in progress is never forgotten; finished ones are forgotten oldest
 //! first, above the number that is configured or after `ANSWER_AGE_MAX`. Calls in progress are bounded by what
 //! connections and peers may have open. What was refused before it began (`Busy`, `Offline`) is not kept: the
-//! next repetition carries it out. `Stopped` is: some of it may have been done, here or on another shard. Writes are remembered apart from the rest, or a stream of
-//! them would soon push out what a slow client asks again.
+//! next repetition carries it out. `Stopped` is: some of it may have been done, here or on another shard.
+//! Writes are remembered apart from the rest, or a stream of them would soon push out what a slow client
+//! asks again.
 
 use crate::error::FsError;
 use crate::limits::{ANSWER_AGE_MAX, ANSWERS_DEFAULT};
