@@ -22,6 +22,7 @@ use crate::model::tree::{Body, Done, Fate, Fingerprints, Inodes, Node, Tree};
 use cairn_engine::error::FsError;
 use cairn_format::InodeNo;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ops::ControlFlow;
 
 /// What was concluded of a request, once it has a place in a world's order.
 type Outcome = Result<Done, Vec<FsError>>;
@@ -49,12 +50,30 @@ struct Placed {
 /// Ways in which possible states differ from what was seen, in one report.
 const REASONS_MAX: usize = 3;
 
-/// Different ones.
-#[derive(Default)]
-struct Trees {
-    all: Vec<Tree>,
-    prints: Fingerprints,
+/// States that were looked at.
+struct Shown<'a> {
+    prints: Fingerprints<'a>,
     seen: HashSet<u64>,
+}
+
+/// Why none of the possible states is the one that was seen.
+#[derive(Default)]
+struct Reasons {
+    states: usize,
+    why: Vec<String>,
+}
+
+impl Reasons {
+    fn add(&mut self, what: String) {
+        self.states += 1;
+        if self.why.len() < REASONS_MAX && !self.why.contains(&what) {
+            self.why.push(what);
+        }
+    }
+
+    fn text(&self) -> String {
+        format!("none of {} possible states: {}", self.states, self.why.join("; or: "))
+    }
 }
 
 #[derive(Clone)]
@@ -299,52 +318,51 @@ impl History {
     /// one.
     pub fn settle_idle(&mut self, seen: &Seen) -> Result<(), String> {
         assert!(self.changes.is_empty(), "only an idle history has one present");
-        let trees: Vec<Tree> = self.worlds.iter().map(|world| world.now.clone()).collect();
-        self.adopt(trees, seen, Allow::Present)
-    }
-
-    /// After a crash and a restart: what was read back must be allowed, and is then the truth.
-    pub fn settle_crash(&mut self, seen: &Seen) -> Result<(), String> {
-        let trees = self.after_crash();
-        self.changes.clear();
-        self.reads.clear();
-        self.adopt(trees, seen, Allow::AfterCrash)
-    }
-
-    fn adopt(&mut self, trees: Vec<Tree>, seen: &Seen, allow: Allow) -> Result<(), String> {
-        let mut why: Vec<String> = Vec::new();
-        let count = trees.len();
-        self.worlds.clear();
-        for mut tree in trees {
-            match tree.judge(seen, &self.inodes, allow) {
-                Err(what) if why.len() < REASONS_MAX && !why.contains(&what) => why.push(what),
-                Err(_) => {}
+        let mut reasons = Reasons::default();
+        for world in std::mem::take(&mut self.worlds) {
+            let tree = world.now;
+            match tree.judge(seen, &self.inodes, Allow::Present) {
+                Err(what) => reasons.add(what),
                 Ok(inodes) => {
-                    if allow == Allow::AfterCrash {
-                        tree.settle_as(seen, &inodes);
-                        // What a crash took is gone, and its numbers with it.
-                        self.nodes.extend(inodes.iter().map(|(&node, &ino)| (ino, node)));
-                    }
                     self.inodes.extend(inodes);
                     let world = World { base: tree.clone(), order: Vec::new(), now: tree };
                     if !self.worlds.contains(&world) {
                         self.worlds.push(world);
                     }
-                    if allow == Allow::AfterCrash {
-                        return Ok(());
-                    }
                 }
             }
         }
-        match self.worlds.is_empty() {
-            true => Err(format!("none of {count} possible states: {}", why.join("; or: "))),
-            false => Ok(()),
-        }
+        if self.worlds.is_empty() { Err(reasons.text()) } else { Ok(()) }
     }
 
-    /// Every state the disk may hold when the power went off now.
-    fn after_crash(&self) -> Vec<Tree> {
-        let mut trees = Trees::default();
+    /// After a crash and a restart: what was read back must be allowed, and is then the truth.
+    pub fn settle_crash(&mut self, seen: &Seen) -> Result<(), String> {
+        let mut reasons = Reasons::default();
+        let found =
+            self.after_crash(&mut |tree| match tree.judge(seen, &self.inodes, Allow::AfterCrash) {
+                Ok(inodes) => ControlFlow::Break((tree, inodes)),
+                Err(what) => {
+                    reasons.add(what);
+                    ControlFlow::Continue(())
+                }
+            });
+        self.changes.clear();
+        self.reads.clear();
+        self.worlds.clear();
+        let ControlFlow::Break((mut tree, inodes)) = found else { return Err(reasons.text()) };
+        tree.settle_as(seen, &inodes);
+        // What a crash took is gone, and its numbers with it.
+        self.nodes.extend(inodes.iter().map(|(&node, &ino)| (ino, node)));
+        self.inodes.extend(inodes);
+        self.worlds.push(World { base: tree.clone(), order: Vec::new(), now: tree });
+        Ok(())
+    }
+
+    /// Shows each state that the disk may hold when the power went off now, once, until `visit` ends it. There
+    /// are too many of them to keep.
+    fn after_crash<B>(&self, visit: &mut impl FnMut(Tree) -> ControlFlow<B>) -> ControlFlow<B> {
+        let held = self.worlds.iter().flat_map(|world| [&world.base, &world.now]);
+        let mut shown = Shown { prints: Fingerprints::new(held), seen: HashSet::new() };
         for world in &self.worlds {
             let open: Vec<RequestId> =
                 world.order.iter().filter(|p| !p.answered).map(|p| p.id).collect();
@@ -358,14 +376,20 @@ impl History {
                     .filter(|&&id| world.order.iter().all(|placed| placed.id != id))
                     .copied()
                     .collect();
-                self.with_some(tree, &unplaced, &mut trees);
+                self.with_some(tree, &unplaced, &mut shown, visit)?;
             }
         }
-        trees.all
+        ControlFlow::Continue(())
     }
 
     /// `tree`, and `tree` with each of `open` added in any order and number.
-    fn with_some(&self, tree: Tree, open: &[RequestId], trees: &mut Trees) {
+    fn with_some<B>(
+        &self,
+        tree: Tree,
+        open: &[RequestId],
+        shown: &mut Shown<'_>,
+        visit: &mut impl FnMut(Tree) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
         for (index, &id) in open.iter().enumerate() {
             let act = &self.changes[&id];
             if tree.refusals(act).is_empty() {
@@ -373,11 +397,12 @@ impl History {
                 more.apply(id, act, Fate::Unanswered);
                 let mut rest = open.to_vec();
                 rest.remove(index);
-                self.with_some(more, &rest, trees);
+                self.with_some(more, &rest, shown, visit)?;
             }
         }
-        if trees.seen.insert(trees.prints.of(&tree)) {
-            trees.all.push(tree);
+        match shown.seen.insert(shown.prints.of(&tree)) {
+            true => visit(tree),
+            false => ControlFlow::Continue(()),
         }
     }
 

@@ -16,6 +16,7 @@ use cairn_engine::error::FsError;
 use cairn_format::InodeNo;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::marker::PhantomData;
 use std::rc::Rc;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,29 +60,40 @@ pub enum Done {
 /// Inode numbers of nodes, as far as clients were told.
 pub type Inodes = BTreeMap<NodeId, InodeNo>;
 
-/// Trees as numbers: equal ones have the same. What trees share is looked at once.
-#[derive(Default)]
-pub struct Fingerprints {
-    /// By address; the nodes are held, so that no address comes back as another node.
-    nodes: HashMap<*const Node, (u64, Rc<Node>)>,
+/// Tells trees apart by a hash of each node, which is taken once of the nodes that many of them share.
+pub struct Fingerprints<'a> {
+    /// By address: these nodes stay where they are.
+    shared: HashMap<*const Node, u64>,
+    _held: PhantomData<&'a Tree>,
 }
 
-impl Fingerprints {
-    pub fn of(&mut self, tree: &Tree) -> u64 {
+impl<'a> Fingerprints<'a> {
+    /// The trees to be told apart were made from `trees`.
+    pub fn new(trees: impl Iterator<Item = &'a Tree>) -> Fingerprints<'a> {
+        let mut shared = HashMap::new();
+        for node in trees.flat_map(|tree| tree.nodes.values()) {
+            shared.entry(Rc::as_ptr(node)).or_insert_with(|| node.print());
+        }
+        Fingerprints { shared, _held: PhantomData }
+    }
+
+    pub fn of(&self, tree: &Tree) -> u64 {
         let mut all = DefaultHasher::new();
         for (id, node) in &tree.nodes {
-            let (hash, _) = self.nodes.entry(Rc::as_ptr(node)).or_insert_with(|| {
-                let mut hasher = DefaultHasher::new();
-                node.hash(&mut hasher);
-                (hasher.finish(), Rc::clone(node))
-            });
-            (id, *hash).hash(&mut all);
+            let print = self.shared.get(&Rc::as_ptr(node)).copied();
+            (id, print.unwrap_or_else(|| node.print())).hash(&mut all);
         }
         all.finish()
     }
 }
 
 impl Node {
+    fn print(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish()
+    }
+
     /// As on Linux: what is not a file or a directory has no owner's xattrs.
     fn holds_user_xattrs(&self) -> bool {
         matches!(self.kind, FileKind::Regular | FileKind::Directory)
