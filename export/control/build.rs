@@ -19,6 +19,8 @@ const PRINTED: &[&str] = &[
     "MemoryPart",
     "Counter",
     "ScrubProgress",
+    "DeletionsStatus",
+    "ConsumerEntry",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -35,7 +35,7 @@ pub use clock::{Deadline, eventually, pause};
 pub use daemon::{Daemon, ServeConfig, Setup, free_port};
 pub use loop_device::{LoopDevice, LoopDisk, tool};
 pub use nfs3_client::nfs3_types;
-pub use program::{Finished, binary, cairn, finish, has_subcommand, run_within};
+pub use program::{Finished, binary, cairn, finish, has_subcommand, run_within, wait};
 pub use served::{Address, Served};
 pub use skip::{skip, skip_without};
 pub use status::Status;

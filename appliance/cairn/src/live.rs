@@ -46,17 +46,39 @@ where
 {
     let socket = socket(globals);
     let object = || socket.display();
+    let asked = async |client| {
+        tokio::select! {
+            outcome = ask(client) => outcome,
+            _ = tokio::signal::ctrl_c() => Err(Error::new(object(), Errno::EINTR, "interrupted")),
+        }
+    };
+    with_connection(&socket, asked)
+}
+
+/// The same for a command whose end is the user's interrupt: it looks for that itself.
+pub fn with_daemon_until_interrupted<T, F>(
+    globals: &Globals,
+    ask: impl FnOnce(Client) -> F,
+) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    with_connection(&socket(globals), ask)
+}
+
+fn with_connection<T, F>(socket: &Path, ask: impl FnOnce(Client) -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    let object = || socket.display();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Error::io(object(), &error))?;
     runtime.block_on(async {
-        let client = Client::connect(&socket)
+        let client = Client::connect(socket)
             .await
             .map_err(|error| advised(Error::client(object(), error)))?;
-        tokio::select! {
-            outcome = ask(client) => outcome,
-            _ = tokio::signal::ctrl_c() => Err(Error::new(object(), Errno::EINTR, "interrupted")),
-        }
+        ask(client).await
     })
 }

@@ -68,6 +68,12 @@ impl Output {
         self.json
     }
 
+    /// What was printed so far is there for whoever reads along.
+    pub fn flush(&mut self) -> Result<Reader, Error> {
+        let flushed = self.out.flush();
+        judge(flushed)
+    }
+
     pub fn finish(mut self) -> Result<(), Error> {
         let flushed = self.out.flush();
         let _: Reader = judge(flushed)?;

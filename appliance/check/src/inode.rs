@@ -36,6 +36,10 @@ pub(crate) struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
+    pub fn name_hash(&self, name: &[u8]) -> u128 {
+        siphash128(&self.name_key, name)
+    }
+
     /// Where contradictions between items are noted.
     pub fn findings(&self) -> &'a Findings {
         if self.whole.get() { self.findings } else { self.dropped }

@@ -15,6 +15,7 @@ use cairn_base::Run;
 use cairn_format::item::{
     ConsumerHead, DamagedBlockHead, DamagedDataItem, DeletionHead, FileKind, FreeRunItem, IndxItem,
     OrphanHead, PartChange, ProjectItem, QuotaRuleItem, ScrubItem, ScrubPlaceHead, TotlItem,
+    TrimmedItem,
 };
 use cairn_format::key::{ParsedKey, Purpose};
 use cairn_format::tablet_root::Totals;
@@ -43,6 +44,8 @@ pub(crate) struct Pass<'a> {
     indexed: Vec<Indexed>,
     /// What the deletion index had so far.
     deleted: BTreeSet<InodeNo>,
+    /// Its first entry.
+    first_deletion: Option<(Seq, InodeNo)>,
     /// Counted here.
     totals: Totals,
     /// As the tablet says.
@@ -76,6 +79,7 @@ impl<'a> Pass<'a> {
             current: None,
             indexed: Vec::new(),
             deleted: BTreeSet::new(),
+            first_deletion: None,
             totals: Totals::ZERO,
             says: state.totals,
             ceiling,
@@ -183,6 +187,7 @@ impl<'a> Pass<'a> {
             }
             ParsedKey::Deletion(seq, ino) => {
                 self.totals.deletions += 1;
+                self.first_deletion = self.first_deletion.or(Some((seq, ino)));
                 self.take_deletion(key, seq, ino);
                 let (head, _, xattrs) = DeletionHead::parse(value)?;
                 let is_hidden =
@@ -226,7 +231,8 @@ impl<'a> Pass<'a> {
             }
             ParsedKey::Quota { .. } => QuotaRuleItem::parse(value).map(drop),
             ParsedKey::Project(_) => ProjectItem::parse(value).map(drop),
-            ParsedKey::Consumer { .. } => ConsumerHead::parse(value).map(drop),
+            ParsedKey::Consumer { name_hash } => self.take_consumer(key, name_hash, value),
+            ParsedKey::Trimmed => self.take_trimmed(key, value),
             ParsedKey::Scrub
             | ParsedKey::ScrubPlace
             | ParsedKey::DamagedData { .. }
@@ -314,6 +320,40 @@ impl<'a> Pass<'a> {
             self.note("index", object(), "the inode exists");
         }
         self.deleted.insert(ino);
+    }
+
+    /// A cursor is in the order's tablet, under its own name, and where a stream has ended.
+    fn take_consumer(&mut self, key: Key, name_hash: u128, value: &[u8]) -> Result<(), Damage> {
+        let object = || Object::Item(self.id, key);
+        let (head, name) = ConsumerHead::parse(value)?;
+        if self.id != InodeNo::ROOT.tablet() {
+            self.note("item", object(), "only tablet 1 has consumers");
+        }
+        if name_hash != self.judge.name_hash(name.as_bytes()) {
+            self.note("item", object(), "is not under the hash of its name");
+        }
+        if Seq(head.seq.get()) > self.ceiling || Seq(head.floor.get()) > self.ceiling {
+            self.note("index", object(), format!("consumer {name:?} is above every ceiling"));
+        }
+        Ok(())
+    }
+
+    /// Deletions come before this item: none is left at or below the place.
+    fn take_trimmed(&mut self, key: Key, value: &[u8]) -> Result<(), Damage> {
+        let object = || Object::Item(self.id, key);
+        let item = TrimmedItem::parse(value)?;
+        let (seq, inode) = (Seq(item.seq.get()), item.inode.get());
+        if seq > self.ceiling {
+            self.note("index", object(), "deletions are trimmed up to above every ceiling");
+        }
+        match self.first_deletion {
+            Some((first, ino)) if (first, ino.raw()) <= (seq, inode) => {
+                let detail = format!("a deletion at {first}.{ino} is left that was trimmed");
+                self.note("index", object(), detail);
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     /// A tag belongs to an inode.

@@ -43,6 +43,7 @@ pub(crate) fn key_words(key: &Key) -> String {
             format!("damaged_data:{inode}.{file_block}")
         }
         ParsedKey::DamagedBlock(block) => format!("damaged_block:{block}"),
+        ParsedKey::Trimmed => "trimmed:".into(),
     }
 }
 

@@ -19,7 +19,7 @@ use cairn_format::filter::FilterRef;
 use cairn_format::item::{
     Checksums, ConsumerHead, DamagedBlockHead, DamagedDataItem, DeletionHead, ExtentHead,
     FixityItem, FreeRunItem, IndxItem, InodeItem, LookupItem, OrphanHead, PartChange, ProjectItem,
-    QuotaRuleItem, ReaddirHead, ScrubItem, ScrubPlaceHead, TotlItem, XattrHead,
+    QuotaRuleItem, ReaddirHead, ScrubItem, ScrubPlaceHead, TotlItem, TrimmedItem, XattrHead,
 };
 use cairn_format::key::ParsedKey;
 use cairn_format::node::{Node, NodeRef};
@@ -388,7 +388,18 @@ fn fields(key: &ParsedKey, value: &[u8]) -> Result<Value, Damage> {
         ParsedKey::Consumer { .. } => {
             let (head, consumer) = ConsumerHead::parse(value)?;
             let (seq, inode) = (head.seq.get(), head.inode.get());
-            json!({ "name": name(consumer), "seq": seq, "inode": inode })
+            json!({
+                "name": consumer,
+                "seq": seq,
+                "inode": inode,
+                "floor": head.floor.get(),
+                "created": head.created.get(),
+                "acked": head.acked.get(),
+            })
+        }
+        ParsedKey::Trimmed => {
+            let item = TrimmedItem::parse(value)?;
+            json!({ "seq": item.seq.get(), "inode": item.inode.get() })
         }
         ParsedKey::Scrub => {
             let item = ScrubItem::parse(value)?;

@@ -193,7 +193,8 @@ pub(crate) fn inode_of(key: &ParsedKey) -> Option<InodeNo> {
         | ParsedKey::Consumer { .. }
         | ParsedKey::Scrub
         | ParsedKey::ScrubPlace
-        | ParsedKey::DamagedBlock(_) => None,
+        | ParsedKey::DamagedBlock(_)
+        | ParsedKey::Trimmed => None,
     }
 }
 

@@ -211,6 +211,7 @@ fn divided(
         filter_bytes: parts.filters,
         dirty_bytes: parts.dirty,
         answers: parts.answers / ANSWER_BYTES,
+        ..ShardConfig::default()
     };
     let connections = parts.connections * shards / CONNECTION_BYTES;
     Ok(Division {

@@ -168,6 +168,7 @@ fn try_run(plan: ShardPlan) -> Result<(), Failure> {
     while !shutdown.is_asked() {
         shard_loop.round(&lane);
         told.tell(shard.id().0, &shard.troubles, &clock);
+        told.tell_lagging(shard.id().0, || shard.deletions_alarm(), &clock);
         if let Some(reason) = shard.failure().filter(|_| !is_told) {
             is_told = true;
             tracing::error!(

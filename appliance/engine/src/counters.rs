@@ -110,6 +110,10 @@ counters! {
     zones_taken,
     /// Zones given back.
     zones_returned,
+    /// Deletions that the deletion index has forgotten.
+    deletions_trimmed,
+    /// Those of them that a named consumer had not passed.
+    deletions_trimmed_unseen,
     /// Requests that met a full queue.
     busy,
     /// Repeated calls that were told what had become of the first.

@@ -3,7 +3,7 @@
 
 use cairn_base::BlockNo;
 use cairn_base::door::MediaError;
-use cairn_format::Damage;
+use cairn_format::{Damage, Seq};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FsError {
@@ -59,6 +59,10 @@ pub enum FsError {
     Media { block: BlockNo, error: MediaError },
     /// Bytes came back wrong.
     Corrupt { block: BlockNo, damage: Damage },
+    /// ESTALE: deletions up to and with this seq are forgotten, and the reader has not heard of all of them.
+    Trimmed { to: Seq },
+    /// ENOSPC: there are as many consumers of the change stream as there may be.
+    TooManyConsumers,
     /// A flush failed here before: this shard takes no more changes.
     Stopped,
 }
@@ -68,7 +72,7 @@ impl FsError {
     pub fn errno(self) -> i32 {
         match self {
             FsError::NotFound => 2,
-            FsError::Stale => 116,
+            FsError::Stale | FsError::Trimmed { .. } => 116,
             FsError::Exists => 17,
             FsError::NotDirectory => 20,
             FsError::IsDirectory => 21,
@@ -78,7 +82,7 @@ impl FsError {
             FsError::NameTooLong => 36,
             FsError::Invalid | FsError::BadPosition => 22,
             FsError::TooBig => 27,
-            FsError::NoSpace => 28,
+            FsError::NoSpace | FsError::TooManyConsumers => 28,
             FsError::TooManyLinks => 31,
             FsError::NoXattr => 61,
             FsError::XattrTooBig => 7,
@@ -144,6 +148,19 @@ impl std::fmt::Display for FsError {
             }
             FsError::Corrupt { block, damage } => {
                 return write!(f, "damage at block {block}: {damage}");
+            }
+            FsError::Trimmed { to } => {
+                return write!(
+                    f,
+                    "deletions up to seq {to} are forgotten: what is known from before it may be gone"
+                );
+            }
+            FsError::TooManyConsumers => {
+                return write!(
+                    f,
+                    "there are {} consumers, as many as there may be: remove one first",
+                    crate::limits::CONSUMERS_MAX
+                );
             }
             FsError::Stopped => "this shard stopped after a failed write",
         };

@@ -49,7 +49,9 @@ pub use cred::Cred;
 pub use data::cached_runs_bytes;
 pub use error::FsError;
 pub use held::Held;
-pub use index::{Change, Gone, SeqIndex, What, Xattr};
+pub use index::{
+    Begin, Change, Consumer, ConsumerName, DeletionsStatus, Gone, SeqIndex, Tend, What, Xattr,
+};
 pub use item::XattrPlace;
 pub use name::Name;
 pub use once::{ANSWER_BYTES, CallKey};

@@ -137,6 +137,23 @@ pub const REMOVE_STEP_ITEMS: usize = 512;
 /// Entries of one answer to a listing or an index walk.
 pub const LISTING_ENTRIES_MAX: usize = 4096;
 
+/// Named consumers of the change stream. Each step of trimming reads all their cursors: 75 KiB at most.
+pub const CONSUMERS_MAX: usize = 256;
+
+/// A deletion that all consumers have passed is kept so long, for readers who keep their place themselves.
+pub const DELETION_AGE: cairn_base::Nanos = cairn_base::Nanos::from_secs(30 * 24 * 60 * 60);
+/// Deletions that a tablet keeps at most: a hundred seconds of removals at their fastest, some 100 MB.
+pub const DELETIONS_TABLET_MAX: u64 = 1_000_000;
+/// Of a small pool the deletions of all tablets together may take this part, at so many bytes each: a head of
+/// 22 bytes, a name, a key, and room in the node. A tablet may keep some in any case.
+pub const DELETIONS_POOL_PART: u64 = 16;
+pub const DELETION_ENTRY_BYTES: u64 = 128;
+pub const DELETIONS_TABLET_MIN: u64 = 1024;
+/// Of a tablet's bound: with more, whoever holds them back is named.
+pub const DELETIONS_ALARM_PERCENT: u64 = 75;
+/// How often each tablet is looked at for what can be trimmed.
+pub const TRIM_ROUND: cairn_base::Nanos = cairn_base::Nanos::from_secs(10);
+
 /// Free-run items loaded by one step of a tablet's allocator.
 pub const FREE_RUNS_LOAD: usize = 1024;
 

@@ -547,11 +547,12 @@ impl<D: Doors> Shard<D> {
     }
 
     fn start_background(self: &Rc<Self>) {
-        let tasks: [std::pin::Pin<Box<dyn Future<Output = ()>>>; 4] = [
+        let tasks: [std::pin::Pin<Box<dyn Future<Output = ()>>>; 5] = [
             Box::pin(Rc::clone(self).run_pace()),
             Box::pin(Rc::clone(self).run_write_back()),
             Box::pin(Rc::clone(self).run_removals()),
             Box::pin(Rc::clone(self).run_scrub()),
+            Box::pin(Rc::clone(self).run_trims()),
         ];
         for task in tasks {
             let spawned = self.gate.spawn(task);

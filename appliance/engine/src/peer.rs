@@ -4,7 +4,7 @@
 //! (`cairn_reactor::Post`). Everything here is plain data that can cross threads.
 
 use crate::error::FsError;
-use crate::index::Change;
+use crate::index::{Change, Consumer, Tend};
 use crate::limits::{PEER_OPEN_KEPT, PEER_OPEN_MAX};
 use crate::once::CallKey;
 use crate::op::{Reply, Request};
@@ -87,9 +87,16 @@ pub enum Ask {
     /// Changes of all kinds, by seq.
     Changes {
         from: (Seq, u64),
+        floor: Seq,
         to: (Seq, u64),
         max: usize,
     },
+    /// Change a consumer of the change stream; asked of tablet 1's owner.
+    Consumer(Tend),
+    /// All consumers; asked of tablet 1's owner.
+    Consumers,
+    /// Up to where deletions were trimmed.
+    Trimmed,
     Status,
     /// Start, pause or cancel a scrub; asked of tablet 1's owner.
     Scrub(Command),
@@ -133,6 +140,8 @@ pub enum Answer {
     Stable(Seq),
     Walk(Result<Vec<(Seq, InodeNo)>, FsError>),
     Changes(Result<Vec<Change>, FsError>),
+    Consumers(Result<Vec<Consumer>, FsError>),
+    Trimmed(Result<Option<(Seq, u64)>, FsError>),
     Status(Box<ShardStatus>),
     Unassigned(Result<Vec<u64>, FsError>),
     ScrubPlan(Result<ScrubItem, FsError>),
@@ -222,6 +231,7 @@ impl<D: Doors> Shard<D> {
             | Ask::LockRenames { .. }
             | Ask::UnlockRenames { .. }
             | Ask::Measure
+            | Ask::Consumer(_)
             | Ask::Scrub(_)
             | Ask::ScrubOrder(_)
             | Ask::ScrubDone(_)
@@ -234,6 +244,8 @@ impl<D: Doors> Shard<D> {
             Ask::Stable(_) => Answer::Stable(Seq(0)),
             Ask::Walk { .. } => Answer::Walk(Err(stopped)),
             Ask::Changes { .. } => Answer::Changes(Err(stopped)),
+            Ask::Consumers => Answer::Consumers(Err(stopped)),
+            Ask::Trimmed => Answer::Trimmed(Err(stopped)),
             Ask::Status => Answer::Status(Box::new(self.status_here())),
             Ask::Unassigned => Answer::Unassigned(Err(stopped)),
             Ask::ScrubPlan => Answer::ScrubPlan(Err(stopped)),
@@ -279,9 +291,12 @@ impl<D: Doors> Shard<D> {
             Ask::Walk { range, from, to, max } => {
                 Answer::Walk(self.walk_here(range, from, to, max).await)
             }
-            Ask::Changes { from, to, max } => {
-                Answer::Changes(self.changes_here(from, to, max).await)
+            Ask::Changes { from, floor, to, max } => {
+                Answer::Changes(self.changes_here(from, floor, to, max).await)
             }
+            Ask::Consumer(tend) => Answer::Done(self.tend_here(tend).await),
+            Ask::Consumers => Answer::Consumers(self.consumers_here().await),
+            Ask::Trimmed => Answer::Trimmed(self.trimmed_here().await),
             Ask::Status => Answer::Status(Box::new(self.status_here())),
             Ask::Measure => {
                 self.measure_here();

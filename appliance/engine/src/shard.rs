@@ -8,6 +8,7 @@ use crate::block::{Absent, Cache, Pins, fetch_filter, fetch_node};
 use crate::counters::Counters;
 use crate::data::{Arriving, DataCache, Dirty, Streams};
 use crate::error::FsError;
+use crate::index::Trims;
 use crate::limits::{FILTER_BYTES_MIN, MEMTABLE_BYTES_MIN, MEMTABLE_TABLET_BYTES};
 use crate::lock::Locks;
 use crate::log::{MemtableBytes, Ticket, WriteLog};
@@ -23,7 +24,7 @@ use crate::tablet::Tablet;
 use crate::trouble::Troubles;
 use crate::txn::{Need, Permit, Stop, View};
 use cairn_base::door::{Clock, Disk, Doors};
-use cairn_base::{Arena, DmaBuf};
+use cairn_base::{Arena, DmaBuf, Nanos};
 use cairn_format::item::FreeRunItem;
 use cairn_format::key::Purpose;
 use cairn_format::record::{EditKind, RecordWriter};
@@ -49,6 +50,11 @@ pub struct ShardConfig {
     pub dirty_bytes: usize,
     /// Answers kept for calls that are repeated; half of them are those of writes.
     pub answers: usize,
+    /// Deletions that all consumers have passed are kept so long; not configured, but by tests.
+    pub deletion_age: Nanos,
+    /// Deletions that a tablet keeps at most, and how often it is looked at; the same.
+    pub deletions_tablet_max: u64,
+    pub trim_round: Nanos,
 }
 
 impl Default for ShardConfig {
@@ -60,6 +66,9 @@ impl Default for ShardConfig {
             filter_bytes: crate::limits::FILTER_BYTES_DEFAULT,
             dirty_bytes: crate::limits::DIRTY_BYTES_DEFAULT,
             answers: crate::limits::ANSWERS_DEFAULT,
+            deletion_age: crate::limits::DELETION_AGE,
+            deletions_tablet_max: crate::limits::DELETIONS_TABLET_MAX,
+            trim_round: crate::limits::TRIM_ROUND,
         }
     }
 }
@@ -200,6 +209,7 @@ pub struct Shard<D: Doors> {
     /// Kept for a check on line; at most one.
     pub(crate) snapshot: RefCell<Option<Snapshot<D>>>,
     pub(crate) scrub: Scrub,
+    pub(crate) trims: Trims,
     write_verifier: Cell<u64>,
     pub troubles: Troubles,
     /// The pool's new epoch is durable: what the old one's trees held may be overwritten.
@@ -253,6 +263,7 @@ impl<D: Doors> Shard<D> {
             growth: Growth::default(),
             snapshot: RefCell::default(),
             scrub: Scrub::default(),
+            trims: Trims::default(),
             write_verifier: Cell::new(epoch << 16),
             troubles: Troubles::default(),
             epoch_begun: Cell::new(false),
@@ -311,6 +322,7 @@ impl<D: Doors> Shard<D> {
         self.stopping.set(true);
         self.pace.wake_all();
         self.scrub.wake();
+        self.trims.wake();
         self.core.dirty.more().wake_all();
     }
 
@@ -548,14 +560,17 @@ fn micros(wall: i64) -> u64 {
     (wall / 1000).max(0) as u64
 }
 
-/// Keeps the tablet's newest index seqs in memory: an index walk skips tablets below its cursor.
+/// Keeps the tablet's newest index seqs in memory: an index walk skips tablets below its cursor. Forgets up to
+/// where it was trimmed when that changes.
 fn note_seq(tablet: &Tablet, key: &cairn_format::Key, seq: cairn_format::Seq) {
-    use cairn_format::key::{RANGE_DATA_SEQ, RANGE_DELETION, RANGE_META_SEQ};
+    use cairn_format::key::{RANGE_DATA_SEQ, RANGE_DELETION, RANGE_META_SEQ, RANGE_TRIMMED};
     match key.as_bytes().first() {
         Some(&(RANGE_META_SEQ | RANGE_DELETION)) => {
             tablet.newest_meta_seq.set(tablet.newest_meta_seq.get().max(seq))
         }
         Some(&RANGE_DATA_SEQ) => tablet.newest_data_seq.set(tablet.newest_data_seq.get().max(seq)),
+        // Whoever asks reads it again.
+        Some(&RANGE_TRIMMED) => tablet.trimmed.set(None),
         _ => {}
     }
 }

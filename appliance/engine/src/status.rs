@@ -3,6 +3,7 @@
 
 use crate::counters::CounterValues;
 use crate::error::FsError;
+use crate::index::DeletionsStatus;
 use crate::log::LogClass;
 use crate::peer::{Answer, Ask, mismatch};
 use crate::resize::DeviceSpace;
@@ -43,6 +44,7 @@ pub struct ShardStatus {
     pub free_data_blocks: u64,
     pub free_unassigned_blocks: u64,
     pub locked_inodes: u64,
+    pub deletions: DeletionsStatus,
 }
 
 /// The pool's use of space, for df and FSSTAT.
@@ -73,6 +75,7 @@ impl<D: Doors> Shard<D> {
             answers: (self.answers.kept() + self.written.kept()) as u64,
             dirty_bytes: self.core.dirty.bytes() as u64,
             locked_inodes: self.core.locks.held_len() as u64,
+            deletions: self.deletions_here(),
             ..ShardStatus::default()
         };
         status.counters.log_batches = self.log.batches.get();

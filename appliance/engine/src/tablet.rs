@@ -60,6 +60,8 @@ pub struct Tablet {
     pub totals: Cell<Totals>,
     pub newest_meta_seq: Cell<Seq>,
     pub newest_data_seq: Cell<Seq>,
+    /// Up to where its deletions were trimmed, if at all, once it was read (`index/trim.rs`).
+    pub trimmed: Cell<Option<Option<(Seq, u64)>>>,
     /// The next inode counter to hand out.
     pub next_inode: Cell<u64>,
     pub space: Rc<Space>,
@@ -111,6 +113,7 @@ impl Tablet {
             totals: Cell::new(totals),
             newest_meta_seq: Cell::new(Seq(body.newest_meta_seq.get())),
             newest_data_seq: Cell::new(Seq(body.newest_data_seq.get())),
+            trimmed: Cell::new(None),
             next_inode: Cell::new(totals.inode_high_water.get()),
             space: Space::new(reads, free),
             overlays: Overlays::default(),

@@ -52,6 +52,8 @@ pub const RANGE_SCRUB_PLACE: u8 = 0x37;
 pub const RANGE_DAMAGED_DATA: u8 = 0x38;
 /// other damaged blocks: block
 pub const RANGE_DAMAGED_BLOCK: u8 = 0x39;
+/// up to where the tablet's deletions were trimmed
+pub const RANGE_TRIMMED: u8 = 0x3a;
 
 /// Kinds within `RANGE_INODE`.
 pub const KIND_INODE: u8 = 0x01;
@@ -312,6 +314,10 @@ impl Key {
         Key::range(RANGE_DAMAGED_BLOCK).push(&block.raw().to_be_bytes())
     }
 
+    pub fn trimmed() -> Key {
+        Key::range(RANGE_TRIMMED)
+    }
+
     /// Prefix of a seq index from `seq` on.
     pub fn seq_inode(range: u8, seq: Seq, inode: InodeNo) -> Key {
         Key::range(range).push(&seq.0.to_be_bytes()).push(&inode.raw().to_be_bytes())
@@ -381,6 +387,7 @@ impl Key {
                 ParsedKey::DamagedData { inode: fields.inode()?, file_block: fields.u64()? }
             }
             RANGE_DAMAGED_BLOCK => ParsedKey::DamagedBlock(BlockNo::from_raw(fields.u64()?)),
+            RANGE_TRIMMED => ParsedKey::Trimmed,
             _ => return None,
         };
         fields.0.is_empty().then_some(parsed)
@@ -416,6 +423,7 @@ pub enum ParsedKey {
     ScrubPlace,
     DamagedData { inode: InodeNo, file_block: u64 },
     DamagedBlock(BlockNo),
+    Trimmed,
 }
 
 struct Fields<'a>(&'a [u8]);

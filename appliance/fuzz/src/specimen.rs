@@ -9,7 +9,7 @@ use cairn_format::item::{
     CAUSE_DATA, CAUSE_HASH, Cause, Checksums, ConsumerHead, DAMAGED_NODE, DamagedBlockHead,
     DamagedDataItem, DeletionHead, EXTENT_INLINE, EXTENT_OFFLINE, ExtentHead, FileKind, FixityItem,
     FreeRunItem, HiddenXattr, IndxItem, InodeItem, LookupItem, OrphanHead, PartChange, ProjectItem,
-    QuotaRuleItem, ReaddirHead, ScrubItem, ScrubPlaceHead, Site, TotlItem, XattrHead,
+    QuotaRuleItem, ReaddirHead, ScrubItem, ScrubPlaceHead, Site, TotlItem, TrimmedItem, XattrHead,
 };
 use cairn_format::key::Purpose;
 use cairn_format::node::{NODE_BYTES, NodeBuilder, NodeRef};
@@ -210,17 +210,30 @@ pub fn items() -> Vec<(Key, Vec<u8>)> {
         ),
         (Key::pending(op), pending()),
         (Key::done(op), vec![]),
-        (
-            Key::consumer(6),
-            [ConsumerHead { seq: 9.into(), inode: 1.into() }.as_bytes(), b"tape"].concat(),
-        ),
+        (Key::consumer(6), [consumer().as_bytes(), b"tape"].concat()),
         (Key::scrub(), ScrubItem { pass: 9.into(), ..ScrubItem::NONE }.as_bytes().to_vec()),
         (Key::scrub_place(), scrub_place(file)),
         (Key::damaged_data(file, 3), damaged_data().as_bytes().to_vec()),
         (Key::damaged_block(block(40)), damaged_node(file)),
+        (Key::trimmed(), trimmed_to().as_bytes().to_vec()),
     ];
     items.sort_by_key(|(key, _)| *key);
     items
+}
+
+/// The last item of all, so its last byte is not zero: zeros at an input's end are cut.
+fn trimmed_to() -> TrimmedItem {
+    TrimmedItem { seq: 8.into(), inode: (1 << 60 | 2).into() }
+}
+
+fn consumer() -> ConsumerHead {
+    ConsumerHead {
+        seq: 9.into(),
+        inode: 1.into(),
+        floor: 8.into(),
+        created: 100.into(),
+        acked: 200.into(),
+    }
 }
 
 fn scrub_place(file: InodeNo) -> Vec<u8> {

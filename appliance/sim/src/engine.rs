@@ -45,7 +45,7 @@ pub fn open(
     let cores = machine.cores_len();
     let seeds = machine.run(0, async move { read_and_divide(&reader, cores as u16).await })?;
     let seeds = seeds.map_err(refused)?;
-    let config = ShardConfig {
+    let mut config = ShardConfig {
         memtable_bytes: world.config().memtable_bytes,
         cache_bytes: CACHE_BYTES,
         data_cache_bytes: DATA_CACHE_BYTES[world.boots() as usize % 2],
@@ -53,6 +53,11 @@ pub fn open(
         filter_bytes: 0,
         ..ShardConfig::default()
     };
+    if let Some(trimming) = world.trimming {
+        config.deletion_age = trimming.age;
+        config.deletions_tablet_max = trimming.tablet_max;
+        config.trim_round = trimming.round;
+    }
     let recovered = Rc::new(RefCell::new(Vec::new()));
     let mut shards = Vec::new();
     for ((core, mut seed), port) in seeds.into_iter().enumerate().zip(ports(cores)) {

@@ -34,6 +34,14 @@ pub struct WorldConfig {
     pub log_blocks: u64,
 }
 
+/// When deletions are forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trimming {
+    pub age: Nanos,
+    pub tablet_max: u64,
+    pub round: Nanos,
+}
+
 /// Why a boot came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BootError {
@@ -47,6 +55,8 @@ pub struct World {
     pub digest: Digest,
     pub entropy: Entropy,
     pub media: Rc<RefCell<Media>>,
+    /// Of the deletion index, from the next boot on; as every pool has it when there is none.
+    pub trimming: Option<Trimming>,
     seed: u64,
     config: WorldConfig,
     boots: u64,
@@ -101,6 +111,7 @@ impl World {
             digest,
             entropy: Entropy::new(seed),
             media: Rc::new(RefCell::new(media)),
+            trimming: None,
             seed,
             config,
             boots: 0,

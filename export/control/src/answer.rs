@@ -41,10 +41,16 @@ pub async fn answer<D: Doors>(
             let position = |(seq, ino): (_, InodeNo)| Position { seq, ino: ino.raw() };
             Ok(ControlReply::Walk(found.into_iter().map(position).collect()))
         }
-        ControlRequest::Changes { from, to, count_max } => {
+        ControlRequest::Changes { from, floor, to, count_max } => {
             let (from, to) = ((from.seq, from.ino), (to.seq, to.ino));
-            Ok(ControlReply::Changes(shard.changes(from, to, count_max).await?))
+            Ok(ControlReply::Changes(shard.changes_known(from, floor, to, count_max).await?))
         }
+        ControlRequest::Stable => Ok(ControlReply::Stable(shard.stable().await?)),
+        ControlRequest::Consumer(tend) => {
+            shard.tend_consumer(tend).await?;
+            Ok(ControlReply::Done)
+        }
+        ControlRequest::Consumers => Ok(ControlReply::Consumers(shard.consumers().await?)),
         ControlRequest::Referring { ino, after, count_max } => {
             let referring = op::Referring { ino, after, count_max };
             Ok(ControlReply::Sites(shard.call(referring).await?))

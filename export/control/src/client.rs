@@ -116,11 +116,35 @@ impl Client {
     /// What changed behind a position.
     pub async fn changes(
         &mut self,
-        since: proto::IndexPosition,
+        request: proto::ChangesRequest,
     ) -> Result<Stream<proto::ChangesReply>, ClientError> {
-        let request = proto::ChangesRequest { since: Some(since) };
         let replies = self.service.changes(request).await.map_err(refused)?.into_inner();
         Ok(Stream { replies })
+    }
+
+    pub async fn consumer_add(
+        &mut self,
+        request: proto::ConsumerAddRequest,
+    ) -> Result<(), ClientError> {
+        self.service.consumer_add(request).await.map(drop).map_err(refused)
+    }
+
+    pub async fn consumer_ack(
+        &mut self,
+        request: proto::ConsumerAckRequest,
+    ) -> Result<(), ClientError> {
+        self.service.consumer_ack(request).await.map(drop).map_err(refused)
+    }
+
+    pub async fn consumer_remove(&mut self, name: &str) -> Result<(), ClientError> {
+        let request = proto::ConsumerRemoveRequest { name: name.into() };
+        self.service.consumer_remove(request).await.map(drop).map_err(refused)
+    }
+
+    /// By name.
+    pub async fn consumers(&mut self) -> Result<Vec<proto::ConsumerEntry>, ClientError> {
+        let reply = self.service.consumer_list(proto::ConsumerListRequest {}).await;
+        reply.map(|reply| reply.into_inner().consumers).map_err(refused)
     }
 
     pub async fn ino_path(

@@ -83,6 +83,8 @@ rows! {
     counted data_cache_hits "blocks" "Data blocks found in that cache.";
     counted data_blocks_read "blocks" "Data blocks of 4 KiB read from a device.";
     counted data_blocks_written "blocks" "Data blocks of 4 KiB written to a device.";
+    counted deletions_trimmed "deletions" "Deletions that the deletion index has forgotten.";
+    counted deletions_trimmed_unseen "deletions" "Those of them that a named consumer of the change stream had not passed: there were too many.";
     counted device_errors "errors" "Calls, write-backs and removals that met damage or an error of a device: the log names them.";
     now dirty_bytes "bytes" "Buffered file data that is not on a device yet.";
     counted filter_skips "lookups" "Lookups that a filter answered without a read.";

@@ -7,7 +7,7 @@
 use crate::proto;
 use crate::request::{ControlRequest, Position};
 use crate::service::{parse_ino, parse_target, parse_walk};
-use crate::{changes, devices, xattrs};
+use crate::{changes, consumers, devices, xattrs};
 use cairn_engine::DeviceSpace;
 use cairn_format::Seq;
 use prost::Message;
@@ -19,6 +19,8 @@ pub enum Method {
     Stat,
     WalkInodes,
     Changes,
+    ConsumerAdd,
+    ConsumerAck,
     InoPath,
     GetReferringEntries,
     ResizeDevices,
@@ -29,10 +31,12 @@ pub enum Method {
 }
 
 impl Method {
-    pub const ALL: [Method; 10] = [
+    pub const ALL: [Method; 12] = [
         Method::Stat,
         Method::WalkInodes,
         Method::Changes,
+        Method::ConsumerAdd,
+        Method::ConsumerAck,
         Method::InoPath,
         Method::GetReferringEntries,
         Method::ResizeDevices,
@@ -78,7 +82,16 @@ pub fn asked(
             changes::refuse_beyond(&request, pool.stable).map_err(because)?;
             let to = Position { seq: pool.stable, ino: u64::MAX };
             let from = changes::first(&request).filter(|from| *from <= to);
-            Ok(from.map(|from| ControlRequest::Changes { from, to, count_max: 1 }))
+            let floor = changes::floor(&request, pool.stable);
+            Ok(from.map(|from| ControlRequest::Changes { from, floor, to, count_max: 1 }))
+        }
+        Method::ConsumerAdd => {
+            let tend = consumers::add(decode(message)?).map_err(because)?;
+            Ok(Some(ControlRequest::Consumer(tend)))
+        }
+        Method::ConsumerAck => {
+            let tend = consumers::ack(decode(message)?).map_err(because)?;
+            Ok(Some(ControlRequest::Consumer(tend)))
         }
         Method::InoPath => {
             let ino = decode::<proto::InoPathRequest>(message)?.ino;

@@ -16,6 +16,7 @@ mod answer;
 mod bridge;
 mod changes;
 mod check;
+mod consumers;
 mod counters;
 mod devices;
 mod memory;

@@ -7,7 +7,9 @@ use cairn_engine::name::Name;
 use cairn_engine::op::{Named, XattrList, XattrNames, XattrSet};
 use cairn_engine::scrub::{Command, Damaged, ScrubReport};
 use cairn_engine::status::ShardStatus;
-use cairn_engine::{Change, Cut, DeviceSpace, Grow, Resized, SnapshotId, XattrPlace};
+use cairn_engine::{
+    Change, Consumer, Cut, DeviceSpace, Grow, Resized, SnapshotId, Tend, XattrPlace,
+};
 use cairn_format::item::Site;
 use cairn_format::{InodeNo, Key, Seq, TabletId};
 
@@ -24,9 +26,15 @@ pub enum ControlRequest {
     /// Changes of all kinds, both ends inclusive.
     Changes {
         from: Position,
+        /// Deletions up to here are nothing to the reader.
+        floor: Seq,
         to: Position,
         count_max: usize,
     },
+    /// What nothing can appear below any more.
+    Stable,
+    Consumer(Tend),
+    Consumers,
     /// Places where an inode is named, behind one of them.
     Referring {
         ino: InodeNo,
@@ -84,6 +92,11 @@ pub enum ControlReply {
     Walk(Vec<Position>),
     /// The same of changes.
     Changes(Vec<Change>),
+    Stable(Seq),
+    /// It is done, and durable.
+    Done,
+    /// By name.
+    Consumers(Vec<Consumer>),
     Sites(Vec<Site>),
     /// Nothing: the place does not name that child any more.
     Name(Option<Named>),

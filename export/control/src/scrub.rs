@@ -14,8 +14,9 @@ use crate::status::{self, unexpected};
 use cairn_base::BLOCK_BYTES;
 use cairn_engine::scrub::{Command, Damaged, ScrubReport, ScrubState, What};
 use cairn_format::key::{
-    RANGE_DAMAGED_BLOCK, RANGE_DATA_SEQ, RANGE_DELETION, RANGE_DONE, RANGE_FREE_RUN, RANGE_INODE,
-    RANGE_META_SEQ, RANGE_ORPHAN, RANGE_PENDING, RANGE_SCRUB,
+    RANGE_CONSUMER, RANGE_DAMAGED_BLOCK, RANGE_DATA_SEQ, RANGE_DELETION, RANGE_DONE,
+    RANGE_FREE_RUN, RANGE_INODE, RANGE_META_SEQ, RANGE_ORPHAN, RANGE_PENDING, RANGE_SCRUB,
+    RANGE_TRIMMED,
 };
 use cairn_format::node::NODE_BYTES;
 use cairn_format::{InodeNo, Key, TabletId};
@@ -209,14 +210,16 @@ fn tree_words(tree: u8) -> String {
 
 /// What lies between two keys: inodes by their numbers as keys order them, and other things by their names.
 fn lost_words(from: &Key, to: &Key) -> String {
-    const OTHERS: [(u8, u8, &str); 7] = [
+    const OTHERS: [(u8, u8, &str); 9] = [
         (RANGE_META_SEQ, RANGE_META_SEQ, "changes of metadata"),
         (RANGE_DATA_SEQ, RANGE_DATA_SEQ, "changes of data"),
         (RANGE_DELETION, RANGE_DELETION, "deletions"),
         (RANGE_ORPHAN, RANGE_ORPHAN, "inodes without a name"),
         (RANGE_FREE_RUN, RANGE_FREE_RUN, "free space"),
         (RANGE_PENDING, RANGE_DONE, "operations under way"),
+        (RANGE_CONSUMER, RANGE_CONSUMER, "consumers of the change stream"),
         (RANGE_SCRUB, RANGE_DAMAGED_BLOCK, "what scrubs have found"),
+        (RANGE_TRIMMED, RANGE_TRIMMED, "up to where deletions are forgotten"),
     ];
     let meets = |first: u8, last: u8| {
         *from < Key::of_range(last).prefix_end() && *to > Key::of_range(first)
@@ -256,7 +259,8 @@ mod tests {
         assert_eq!(words, "inodes from 5 on, changes of metadata");
         assert!(lost_words(&Key::MIN, &Key::MAX).starts_with("all inodes, changes of metadata, "));
         let late = lost_words(&Key::of_range(RANGE_DONE), &Key::MAX);
-        assert_eq!(late, "operations under way, what scrubs have found");
+        let others = "operations under way, consumers of the change stream, what scrubs have found";
+        assert_eq!(late, format!("{others}, up to where deletions are forgotten"));
     }
 
     #[test]

@@ -32,12 +32,13 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let incoming = UnixListenerStream::new(socket.listener()?);
-    let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
+    let (stopping, mut stopped) = tokio::sync::watch::channel(());
+    let service = Service::new(shards, check, exports, stopped.clone());
     let server = Server::builder()
-        .add_service(ControlServer::new(Service::new(shards, check, exports)))
-        .serve_with_incoming_shutdown(incoming, async {
+        .add_service(ControlServer::new(service))
+        .serve_with_incoming_shutdown(incoming, async move {
             // Either a message or the sender's end: both mean stop.
-            let _ = stopped.await;
+            let _ = stopped.changed().await;
         });
     tokio::pin!(server);
     tokio::select! {

@@ -15,7 +15,7 @@ use crate::request::{
 };
 use crate::server::ShowExports;
 use crate::status::{self, unexpected};
-use crate::{changes, counters, devices, memory, paths, scrub, xattrs};
+use crate::{changes, consumers, counters, devices, memory, paths, scrub, xattrs};
 use cairn_base::BLOCK_BYTES;
 use cairn_engine::FsError;
 use cairn_engine::attr::{Attr, FileKind};
@@ -25,7 +25,7 @@ use cairn_engine::{DeviceSpace, SnapshotId};
 use cairn_format::{InodeNo, Seq};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
@@ -39,11 +39,18 @@ pub(crate) struct Service {
     check_turn: Arc<Semaphore>,
     snapshots: AtomicU64,
     exports: ShowExports,
+    /// Its sender goes when the daemon stops: who follows something comes to an end.
+    stopping: watch::Receiver<()>,
 }
 
 impl Service {
     /// `shards` by number, at least one.
-    pub fn new(shards: Vec<Caller>, check: StartCheck, exports: ShowExports) -> Service {
+    pub fn new(
+        shards: Vec<Caller>,
+        check: StartCheck,
+        exports: ShowExports,
+        stopping: watch::Receiver<()>,
+    ) -> Service {
         assert!(!shards.is_empty(), "a pool is served by at least one shard");
         Service {
             shards,
@@ -52,6 +59,7 @@ impl Service {
             check_turn: Arc::new(Semaphore::new(1)),
             snapshots: AtomicU64::new(1),
             exports,
+            stopping,
         }
     }
 
@@ -113,6 +121,8 @@ impl Control for Service {
             || known.iter().any(|(status, _)| status.counters.device_errors > 0)
         {
             "damaged"
+        } else if known.iter().any(|(status, _)| status.deletions.held_by.is_some()) {
+            "lagging"
         } else {
             "ok"
         };
@@ -137,6 +147,7 @@ impl Control for Service {
             devices: pool.devices.iter().map(devices::status).collect(),
             memory: Some(memory::report(&known)),
             scrub: Some(scrub),
+            deletions: Some(consumers::deletions(&known)),
         }))
     }
 
@@ -219,14 +230,52 @@ impl Control for Service {
         &self,
         request: Request<proto::ChangesRequest>,
     ) -> Result<Response<Self::ChangesStream>, Status> {
-        // As in a walk: what changes meanwhile is the next stream's.
-        let stable = self.pool().await?.stable;
+        // As in a walk: what changes meanwhile is the next stream's, or comes when it is followed.
+        let shard = self.shards[0].clone();
+        let stable = changes::stable(&shard).await?;
         let request = request.into_inner();
         changes::refuse_beyond(&request, stable)?;
+        let mut reading = changes::Reading::begin(&request, stable);
+        if let Some(name) = &request.consumer {
+            let consumer = consumers::find(&shard, name).await?;
+            reading = changes::Reading::of(&consumer, stable, request.follow);
+        }
         let (pages, stream) = mpsc::channel(1);
-        let shard = self.shards[0].clone();
-        tokio::spawn(changes::stream(shard, request, stable, pages));
+        tokio::spawn(reading.run(shard, pages, self.stopping.clone()));
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn consumer_add(
+        &self,
+        request: Request<proto::ConsumerAddRequest>,
+    ) -> Result<Response<proto::ConsumerAddReply>, Status> {
+        consumers::tend(&self.shards[0], consumers::add(request.into_inner())?).await?;
+        Ok(Response::new(proto::ConsumerAddReply {}))
+    }
+
+    async fn consumer_ack(
+        &self,
+        request: Request<proto::ConsumerAckRequest>,
+    ) -> Result<Response<proto::ConsumerAckReply>, Status> {
+        consumers::tend(&self.shards[0], consumers::ack(request.into_inner())?).await?;
+        Ok(Response::new(proto::ConsumerAckReply {}))
+    }
+
+    async fn consumer_remove(
+        &self,
+        request: Request<proto::ConsumerRemoveRequest>,
+    ) -> Result<Response<proto::ConsumerRemoveReply>, Status> {
+        consumers::tend(&self.shards[0], consumers::remove(request.into_inner())?).await?;
+        Ok(Response::new(proto::ConsumerRemoveReply {}))
+    }
+
+    async fn consumer_list(
+        &self,
+        _: Request<proto::ConsumerListRequest>,
+    ) -> Result<Response<proto::ConsumerListReply>, Status> {
+        let all = consumers::list(&self.shards[0]).await?;
+        let consumers = all.iter().map(consumers::entry).collect();
+        Ok(Response::new(proto::ConsumerListReply { consumers }))
     }
 
     type InoPathStream = ReceiverStream<Result<proto::InoPathReply, Status>>;

@@ -43,6 +43,16 @@ pub(crate) fn missing(errno: i32, text: &str) -> Status {
     with_errno(Code::NotFound, errno, text.into())
 }
 
+/// What is asked for is there already.
+pub(crate) fn taken(errno: i32, text: &str) -> Status {
+    with_errno(Code::AlreadyExists, errno, text.into())
+}
+
+/// What is asked for is there no more.
+pub(crate) fn stale(errno: i32, text: String) -> Status {
+    with_errno(Code::OutOfRange, errno, text)
+}
+
 /// It cannot be done now.
 pub(crate) fn unavailable(errno: i32, text: String) -> Status {
     with_errno(Code::Unavailable, errno, text)
@@ -77,7 +87,8 @@ fn code(error: FsError) -> Code {
         | FsError::TooManyLinks
         | FsError::GuardMismatch => Code::FailedPrecondition,
         FsError::XattrNamespace | FsError::XattrIndex => Code::Unimplemented,
-        FsError::NoSpace => Code::ResourceExhausted,
+        FsError::Trimmed { .. } => Code::OutOfRange,
+        FsError::NoSpace | FsError::TooManyConsumers => Code::ResourceExhausted,
         FsError::Offline | FsError::Busy => Code::Unavailable,
         error if error.is_full_below() => Code::ResourceExhausted,
         FsError::Media { .. } | FsError::Corrupt { .. } | FsError::Stopped => Code::DataLoss,

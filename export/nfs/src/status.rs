@@ -35,6 +35,8 @@ pub fn nfs_stat(error: FsError) -> NfsStat {
         | FsError::XattrNamespace
         | FsError::XattrTags
         | FsError::XattrIndex => NfsStat::ServerFault,
+        // Nor does it know the change stream.
+        FsError::Trimmed { .. } | FsError::TooManyConsumers => NfsStat::ServerFault,
         FsError::ReadOnly => NfsStat::RoFs,
         FsError::GuardMismatch => NfsStat::NotSync,
         FsError::BadPosition => NfsStat::BadCookie,
@@ -70,7 +72,9 @@ pub fn mount_error(error: FsError) -> MountError {
         | FsError::XattrIndex
         | FsError::ReadOnly
         | FsError::GuardMismatch
-        | FsError::BadPosition => MountError::ServerFault,
+        | FsError::BadPosition
+        | FsError::Trimmed { .. }
+        | FsError::TooManyConsumers => MountError::ServerFault,
     }
 }
 

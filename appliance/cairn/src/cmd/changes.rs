@@ -1,13 +1,20 @@
-//! `cairn changes`: what was created, changed and deleted since a position.
+//! `cairn changes`: what was created, changed and deleted since a position, and who follows it.
+//!
+//! Whoever follows ends it with an interrupt. Where to go on is then on stderr: behind all that was
+//! printed, and behind what was stable by then.
+
+mod consumer;
 
 use crate::Globals;
 use crate::exit::{self, Error, Outcome};
-use crate::live::with_daemon;
+use crate::live::{with_daemon, with_daemon_until_interrupted};
 use crate::output::{Output, Reader, name_json, name_text};
 use crate::position::Position;
-use cairn_control::proto::{ChangeRecord, IndexPosition};
-use clap::Args;
+use cairn_control::proto::{ChangeRecord, ChangesReply, ChangesRequest, IndexPosition};
+use cairn_control::{Client, Stream};
+use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// List what was created, changed and deleted since a position
 #[derive(Args)]
@@ -24,37 +31,173 @@ use serde_json::{Map, Value};
                   pool, is an error. In names a newline is \\n and a backslash \\\\; --json has \
                   them as they are, and of a deleted inode also `hidden_xattrs`: the extended attributes \
                   with the hide tag that it had, up to 3841 bytes of names and values; `hidden_xattrs_cut` says \
-                  that there were more.",
+                  that there were more.\n\nDeletions are kept for 30 days and until every named consumer has passed them \
+                  (`cairn changes consumer`). A position from before what is forgotten is an error \
+                  (ESTALE) that says from where on history is whole. 0 never is: it lists all that there is.\n\n\
+                  --follow goes on when the end is reached, until it is interrupted or the daemon stops, and \
+                  then says on stderr where to go on.",
     after_help = "Examples:\n  cairn changes --since 0\n  cairn changes --since 1767225600000000.4097\n  \
-                  cairn changes --since 0 --json | jq -r 'select(.change == \"deleted\") | .ino'"
+                  cairn changes --since 1767225600000000.4097 --follow\n  \
+                  cairn changes consumer add tape --from 0\n  cairn changes --consumer tape --json --follow\n  \
+                  cairn changes --since 0 --json | jq -r 'select(.change == \"deleted\") | .ino'",
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
 )]
 pub struct Changes {
     /// List what lies behind this position: SEQ[.INO], as printed; a bare SEQ is behind all of it
-    #[arg(long, value_name = "SEQ[.INO]", value_parser = Position::since, allow_negative_numbers = true)]
-    since: IndexPosition,
+    #[arg(
+        long,
+        value_name = "SEQ[.INO]",
+        value_parser = Position::since,
+        allow_negative_numbers = true,
+        required_unless_present = "consumer"
+    )]
+    since: Option<IndexPosition>,
+
+    /// List what lies behind the cursor of this consumer
+    #[arg(long, value_name = "NAME", conflicts_with = "since")]
+    consumer: Option<String>,
+
+    /// Go on when the end is reached
+    #[arg(long)]
+    follow: bool,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Consumers with names, whose places are kept in the pool
+    #[command(subcommand)]
+    Consumer(consumer::Consumer),
+}
+
+/// How a listing came to its end.
+enum End {
+    Listed,
+    /// Nobody reads on.
+    Unread,
+    Interrupted,
+    Broken(Error),
 }
 
 impl Changes {
     pub fn run(&self, globals: &Globals) -> exit::Result {
-        let object = match self.since {
-            IndexPosition { seq, ino: u64::MAX } => seq.to_string(),
-            IndexPosition { seq, ino } => format!("{seq}.{ino}"),
-        };
-        let failed = |error| Error::client(&object, error);
-        let mut out = Output::new(globals.json);
-        let mut reader = out.header("seq.ino change kind [parent_ino name]")?;
+        if let Some(Command::Consumer(consumer)) = &self.command {
+            return consumer.run(globals);
+        }
+        if self.follow {
+            return with_daemon_until_interrupted(globals, |client| self.follow(globals, client));
+        }
         with_daemon(globals, async |mut client| {
-            let mut pages = client.changes(self.since).await.map_err(failed)?;
-            while reader == Reader::Wants
-                && let Some(page) = pages.next().await.map_err(failed)?
-            {
-                for change in &page.changes {
-                    reader = show(&mut out, change)?;
+            let mut out = Output::new(globals.json);
+            let mut at = None;
+            let pages = client.changes(self.request()).await;
+            let mut pages = pages.map_err(|error| Error::client(self.object(), error))?;
+            let end = self.list(&mut pages, &mut out, &mut at).await;
+            out.finish()?;
+            match end {
+                End::Broken(error) => Err(error),
+                End::Listed | End::Unread | End::Interrupted => Ok(Outcome::Done),
+            }
+        })
+    }
+
+    fn request(&self) -> ChangesRequest {
+        let (since, consumer) = (self.since, self.consumer.clone());
+        ChangesRequest { since, consumer, follow: self.follow }
+    }
+
+    fn object(&self) -> String {
+        match (&self.since, &self.consumer) {
+            (Some(since), _) => words(since),
+            (None, Some(consumer)) => consumer.clone(),
+            (None, None) => String::new(),
+        }
+    }
+
+    async fn follow(&self, globals: &Globals, mut client: Client) -> exit::Result {
+        let signals = || Ok((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?));
+        let signals = signals().map_err(|error| Error::io(self.object(), &error))?;
+        let mut out = Output::new(globals.json);
+        let mut at = None;
+        let listing = async {
+            match client.changes(self.request()).await {
+                Ok(mut pages) => self.list(&mut pages, &mut out, &mut at).await,
+                Err(error) => End::Broken(Error::client(self.object(), error)),
+            }
+        };
+        let end = tokio::select! {
+            end = listing => end,
+            () = any(signals) => End::Interrupted,
+        };
+        if let End::Unread = end {
+            return Ok(Outcome::Done);
+        }
+        out.finish()?;
+        if let End::Listed = end {
+            eprintln!("the daemon stops");
+        }
+        if let Some(at) = at.map(|at| words(&at)) {
+            match &self.consumer {
+                Some(name) => eprintln!(
+                    "go on behind {at}: cairn changes consumer ack {name} {at}, when all of it is done"
+                ),
+                None => eprintln!("go on behind {at}: cairn changes --since {at} --follow"),
+            }
+        }
+        match end {
+            End::Broken(error) => Err(error),
+            End::Listed | End::Unread | End::Interrupted => Ok(Outcome::Done),
+        }
+    }
+
+    /// Prints page after page; `at` is behind all that was printed as a whole.
+    async fn list(
+        &self,
+        pages: &mut Stream<ChangesReply>,
+        out: &mut Output,
+        at: &mut Option<IndexPosition>,
+    ) -> End {
+        let mut page = async || -> Result<Option<(ChangesReply, Reader)>, Error> {
+            let page = pages.next().await;
+            let page = page.map_err(|error| Error::client(self.object(), error))?;
+            let Some(page) = page else { return Ok(None) };
+            let mut reader = out.header("seq.ino change kind [parent_ino name]")?;
+            for change in &page.changes {
+                if reader == Reader::Wants {
+                    reader = show(out, change)?;
                 }
             }
-            out.finish()
-        })?;
-        Ok(Outcome::Done)
+            if reader == Reader::Wants {
+                reader = out.flush()?;
+            }
+            Ok(Some((page, reader)))
+        };
+        loop {
+            match page().await {
+                Ok(Some((_, Reader::Gone))) => return End::Unread,
+                Ok(Some((page, Reader::Wants))) => *at = page.position.or(*at),
+                Ok(None) => return End::Listed,
+                Err(error) => return End::Broken(error),
+            }
+        }
+    }
+}
+
+async fn any((mut interrupt, mut terminate): (Signal, Signal)) {
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+/// As the command line takes it.
+fn words(at: &IndexPosition) -> String {
+    match at {
+        IndexPosition { seq, ino: u64::MAX } => seq.to_string(),
+        IndexPosition { seq, ino } => format!("{seq}.{ino}"),
     }
 }
 

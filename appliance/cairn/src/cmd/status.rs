@@ -5,7 +5,9 @@ use crate::exit::{self, Error, Outcome};
 use crate::live::{self, with_daemon};
 use crate::output::{Output, Reader};
 use crate::top::bytes;
-use cairn_control::proto::{DeviceStatus, MemoryPart, MemoryReply, ShardStatus, StatusReply};
+use cairn_control::proto::{
+    DeletionsStatus, DeviceStatus, MemoryPart, MemoryReply, ShardStatus, StatusReply,
+};
 use clap::Args;
 
 /// Show what the daemon is doing
@@ -61,10 +63,26 @@ fn pool_lines(reply: &StatusReply) -> Vec<String> {
         ),
     ];
     lines.extend(reply.scrub.as_ref().map(super::scrub::status_line));
+    lines.extend(reply.deletions.as_ref().map(deletions_line));
     lines.extend(reply.devices.iter().map(device_line));
     lines.extend(reply.nfs.as_ref().map(super::exports::limits_line));
     lines.extend(reply.memory.iter().flat_map(memory_lines));
     lines
+}
+
+fn deletions_line(deletions: &DeletionsStatus) -> String {
+    let held = match &deletions.held_by {
+        Some(name) => format!(" HELD BACK by consumer {name:?}"),
+        None => String::new(),
+    };
+    format!(
+        "deletions kept {} fullest_tablet {}/{} forgotten {} unseen {}{held}",
+        deletions.entries,
+        deletions.entries_fullest,
+        deletions.entries_tablet_max,
+        deletions.trimmed,
+        deletions.trimmed_unseen
+    )
 }
 
 fn device_line(device: &DeviceStatus) -> String {

@@ -10,11 +10,15 @@
 //! before they are durable: whoever goes on from the last change that was shown misses nothing,
 //! whatever a crash takes back.
 //!
+//! What was trimmed of the third index (`trim.rs`) is a gap that a reader is told of: behind it nothing is
+//! left out, and whoever stands before it and may know an inode that went in it gets an error.
+//!
 //! A creation is told where nothing has happened to the inode since, or, for a file, no data was
 //! written; else the inode shows up by its later change, and is new to whoever does not know its
 //! number, since numbers never return.
 
 use super::change::Place;
+use super::trim::trimmed;
 use crate::error::FsError;
 use crate::peer::{Answer, Ask, mismatch};
 use crate::shard::Shard;
@@ -83,37 +87,77 @@ impl<D: Doors> Shard<D> {
         to: Place,
         max: usize,
     ) -> Result<Vec<Change>, FsError> {
+        self.changes_known(from, Seq(0), to, max).await
+    }
+
+    /// The same for a reader who knew, when it began, of no inode that was gone at `floor`: what was
+    /// trimmed up to there it does not miss. `Trimmed` where it has missed something.
+    pub async fn changes_known(
+        self: &Rc<Self>,
+        from: Place,
+        floor: Seq,
+        to: Place,
+        max: usize,
+    ) -> Result<Vec<Change>, FsError> {
         let stable = self.stable().await?;
         let to = to.min((stable, u64::MAX));
         let max = max.min(STRETCH_MAX);
         if from > to || max == 0 {
             return Ok(Vec::new());
         }
-        let mut all = self.changes_here(from, to, max).await?;
-        for id in (0..self.core.pool.shards).map(ShardId).filter(|id| *id != self.core.id) {
-            match self.peers.ask(id, Ask::Changes { from, to, max }).await? {
-                Answer::Changes(more) => all.extend(more?),
-                other => mismatch(&other),
+        let (mut all, mut trimmed) = (Vec::new(), None);
+        for id in (0..self.core.pool.shards).map(ShardId) {
+            let page = if id == self.core.id {
+                self.changes_here(from, floor, to, max).await
+            } else {
+                match self.peers.ask(id, Ask::Changes { from, floor, to, max }).await? {
+                    Answer::Changes(page) => page,
+                    other => mismatch(&other),
+                }
+            };
+            match page {
+                Ok(more) => all.extend(more),
+                // Who is told where history begins now is not to hear of a later place next time.
+                Err(FsError::Trimmed { to }) => trimmed = trimmed.max(Some(to)),
+                Err(error) => return Err(error),
             }
         }
-        Ok(first(all, max))
+        match trimmed {
+            Some(to) => Err(FsError::Trimmed { to }),
+            None => Ok(first(all, max)),
+        }
     }
 
     pub(crate) async fn changes_here(
         self: &Rc<Self>,
         from: Place,
+        floor: Seq,
         to: Place,
         max: usize,
     ) -> Result<Vec<Change>, FsError> {
         let mut found: Vec<Change> = Vec::new();
+        let mut gone = None;
         let tablets: Vec<Rc<Tablet>> = self.core.tablets().cloned().collect();
         for tablet in tablets {
             // Deletions and changes of data are changes of any kind, too.
             if tablet.newest_meta_seq.get() < from.0 {
                 continue;
             }
-            found.extend(self.read_with(|view| changes_of(view, tablet.id, from, to, max)).await?);
+            let read = self.read_with(|view| {
+                let missed = trimmed(view, tablet.id)?.filter(|at| *at >= from && at.0 > floor);
+                match missed {
+                    Some(at) => Ok(Err(at.0)),
+                    None => changes_of(view, tablet.id, from, to, max).map(Ok),
+                }
+            });
+            match read.await? {
+                Ok(changes) => found.extend(changes),
+                Err(at) => gone = gone.max(Some(at)),
+            }
             found = first(found, max);
+        }
+        if let Some(to) = gone {
+            return Err(FsError::Trimmed { to });
         }
         // As in `walk_here`: what was not there may have left by a change that is not durable yet.
         self.settle(self.log.newest_ticket()).await?;

@@ -24,24 +24,61 @@ impl FixityItem {
     }
 }
 
-/// A consumer's place in the change stream; its name follows.
+/// A consumer's place in the change stream; its name follows, UTF-8.
+///
+/// It has seen all changes up to and with (seq, inode). Deletions up to `floor` concern inodes that were
+/// gone when it began, so it does not need them.
 #[derive(
     FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy, Debug, PartialEq, Eq,
 )]
 #[repr(C)]
 pub struct ConsumerHead {
     pub seq: U64,
+    /// Raw: all ones are behind every inode of the seq.
+    pub inode: U64,
+    /// What was stable when it began.
+    pub floor: U64,
+    /// When it was added, nanoseconds since 1970.
+    pub created: U64,
+    /// When it last moved on, nanoseconds since 1970; zero when it never has.
+    pub acked: U64,
+}
+
+const _: () = assert!(size_of::<ConsumerHead>() == 40);
+
+/// Most bytes of a consumer's name.
+pub const CONSUMER_NAME_BYTES_MAX: usize = 255;
+
+impl ConsumerHead {
+    pub fn parse(value: &[u8]) -> Result<(ConsumerHead, &str), Damage> {
+        let (head, name) = super::head::<ConsumerHead>(value, "consumer")?;
+        if name.is_empty() || name.len() > CONSUMER_NAME_BYTES_MAX {
+            return Err(Damage::Bounds("consumer name"));
+        }
+        let name = std::str::from_utf8(name).map_err(|_| Damage::Value("consumer name"))?;
+        Ok((*head, name))
+    }
+}
+
+/// The last entry of the tablet's deletion index that was trimmed: what it held up to and with this
+/// place is not there any more.
+#[derive(
+    FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy, Debug, PartialEq, Eq,
+)]
+#[repr(C)]
+pub struct TrimmedItem {
+    pub seq: U64,
     pub inode: U64,
 }
 
-const _: () = assert!(size_of::<ConsumerHead>() == 16);
+const _: () = assert!(size_of::<TrimmedItem>() == 16);
 
-impl ConsumerHead {
-    pub fn parse(value: &[u8]) -> Result<(ConsumerHead, &[u8]), Damage> {
-        let (head, name) = super::head::<ConsumerHead>(value, "consumer")?;
-        if name.is_empty() || name.len() > 255 {
-            return Err(Damage::Bounds("consumer name"));
+impl TrimmedItem {
+    pub fn parse(value: &[u8]) -> Result<TrimmedItem, Damage> {
+        let item = super::exact::<TrimmedItem>(value, "trimmed")?;
+        if item.seq.get() == 0 || item.inode.get() == 0 {
+            return Err(Damage::Value("trimmed"));
         }
-        Ok((*head, name))
+        Ok(*item)
     }
 }

@@ -214,6 +214,7 @@ fn random_items_bring_no_parser_down() {
         let _ = FreeRunItem::parse(value);
         let _ = FixityItem::parse(value);
         let _ = ConsumerHead::parse(value);
+        let _ = TrimmedItem::parse(value);
         let _ = ScrubItem::parse(value);
         let _ = ScrubPlaceHead::parse(value);
         let _ = DamagedDataItem::parse(value);

@@ -164,10 +164,20 @@ fn items_of_tablets_have_the_bytes_they_always_had() {
     assert_eq!(FreeRunItem::parse(item.as_bytes()), Ok(item));
     compare_item("free-run", Key::free_run(Purpose::Data, block(700)), &[item.as_bytes()]);
 
-    let head = ConsumerHead { seq: 99.into(), inode: 5.into() };
+    let head = ConsumerHead {
+        seq: 99.into(),
+        inode: 5.into(),
+        floor: 90.into(),
+        created: 1_000.into(),
+        acked: 2_000.into(),
+    };
     let value = [head.as_bytes(), b"tape"].concat();
-    assert_eq!(ConsumerHead::parse(&value), Ok((head, &b"tape"[..])));
+    assert_eq!(ConsumerHead::parse(&value), Ok((head, "tape")));
     compare_item("consumer", Key::consumer(0xabc), &[&value]);
+
+    let item = TrimmedItem { seq: 98.into(), inode: 4.into() };
+    assert_eq!(TrimmedItem::parse(item.as_bytes()), Ok(item));
+    compare_item("trimmed", Key::trimmed(), &[item.as_bytes()]);
 
     let item = ScrubItem {
         pass: 1.into(),

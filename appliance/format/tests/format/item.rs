@@ -157,8 +157,14 @@ fn the_hidden_xattrs_of_a_deletion_fill_their_place_one_behind_another() {
 fn names_and_runs_are_within_their_bounds() {
     assert_eq!(OrphanHead::parse(&[0; 8]).map(|(_, name)| name.len()), Ok(0));
     assert_eq!(OrphanHead::parse(&[0; 8 + 256]).map(drop), bounds("orphan name"));
-    assert_eq!(ConsumerHead::parse(&[0; 16]).map(drop), bounds("consumer name"));
-    assert_eq!(ConsumerHead::parse(&[0; 16 + 256]).map(drop), bounds("consumer name"));
+    assert_eq!(ConsumerHead::parse(&[0; 40]).map(drop), bounds("consumer name"));
+    assert_eq!(ConsumerHead::parse(&[0; 40 + 256]).map(drop), bounds("consumer name"));
+    assert_eq!(ConsumerHead::parse(&[0xff; 40 + 255]).map(drop), value("consumer name"));
+    let trimmed = TrimmedItem { seq: 1.into(), inode: 1.into() };
+    assert_eq!(TrimmedItem::parse(trimmed.as_bytes()), Ok(trimmed));
+    let nobody = TrimmedItem { inode: 0.into(), ..trimmed };
+    assert_eq!(TrimmedItem::parse(nobody.as_bytes()), value("trimmed"));
+    assert_eq!(TrimmedItem::parse(&[1; 17]).map(drop), bounds("trimmed"));
     assert_eq!(FreeRunItem::parse(&[0; 8]), value("free run"));
 }
 

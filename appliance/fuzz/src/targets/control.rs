@@ -8,12 +8,13 @@ use crate::specimen::Specimen;
 use cairn_base::{BLOCK_BYTES, DeviceId};
 use cairn_control::foreign::{Method, Pool, Refused, asked};
 use cairn_control::proto::{
-    ChangeIndex, ChangesRequest, GetReferringEntriesRequest, GetXattrRequest, IndexPosition,
-    InoPathRequest, InodeTarget, ListXattrsRequest, RemoveXattrRequest, ResizeDevicesRequest,
-    SetXattrRequest, StatRequest, WalkInodesRequest, XattrSet, inode_target, stat_request,
+    ChangeIndex, ChangesRequest, ConsumerAckRequest, ConsumerAddRequest,
+    GetReferringEntriesRequest, GetXattrRequest, IndexPosition, InoPathRequest, InodeTarget,
+    ListXattrsRequest, RemoveXattrRequest, ResizeDevicesRequest, SetXattrRequest, StatRequest,
+    WalkInodesRequest, XattrSet, inode_target, stat_request,
 };
 use cairn_control::request::{ControlRequest, Position, Target as Asked};
-use cairn_engine::DeviceSpace;
+use cairn_engine::{DeviceSpace, Tend};
 use cairn_format::Seq;
 use prost::Message;
 use std::fmt::Debug;
@@ -81,11 +82,20 @@ fn specimens() -> Vec<Specimen> {
         of("walk-all", Method::WalkInodes, walk(None, None)),
         of("walk-part", Method::WalkInodes, walk(at(5, 1), at(1 << 40, u64::MAX))),
         of("walk-backwards", Method::WalkInodes, walk(at(9, 1), at(8, 1))),
-        of("changes", Method::Changes, ChangesRequest { since: at(1 << 49, 7) }.encode_to_vec()),
+        of("changes", Method::Changes, changes(at(1 << 49, 7))),
+        of("changes-last", Method::Changes, changes(at(1 << 50, u64::MAX))),
         of(
-            "changes-last",
+            "changes-follow",
             Method::Changes,
-            ChangesRequest { since: at(1 << 50, u64::MAX) }.encode_to_vec(),
+            ChangesRequest { since: None, consumer: Some("tape".into()), follow: true }
+                .encode_to_vec(),
+        ),
+        of("consumer-add", Method::ConsumerAdd, add(at(9, u64::MAX))),
+        of("consumer-add-now", Method::ConsumerAdd, add(None)),
+        of(
+            "consumer-ack",
+            Method::ConsumerAck,
+            ConsumerAckRequest { name: "tape".into(), position: at(9, 77) }.encode_to_vec(),
         ),
         of("changes-all", Method::Changes, Vec::new()),
         of("ino-path", Method::InoPath, InoPathRequest { ino: 77, all: true }.encode_to_vec()),
@@ -105,6 +115,14 @@ fn specimens() -> Vec<Specimen> {
     ]
 }
 
+fn changes(since: Option<IndexPosition>) -> Vec<u8> {
+    ChangesRequest { since, ..ChangesRequest::default() }.encode_to_vec()
+}
+
+fn add(since: Option<IndexPosition>) -> Vec<u8> {
+    ConsumerAddRequest { name: "tape".into(), since }.encode_to_vec()
+}
+
 pub fn run(input: &[u8]) -> Verdict {
     let (number, message) = mode_of(input);
     let Some(method) = Method::ALL.get(usize::from(number)).copied() else {
@@ -114,6 +132,8 @@ pub fn run(input: &[u8]) -> Verdict {
         Method::Stat => comes_back::<StatRequest>(message),
         Method::WalkInodes => comes_back::<WalkInodesRequest>(message),
         Method::Changes => comes_back::<ChangesRequest>(message),
+        Method::ConsumerAdd => comes_back::<ConsumerAddRequest>(message),
+        Method::ConsumerAck => comes_back::<ConsumerAckRequest>(message),
         Method::InoPath => comes_back::<InoPathRequest>(message),
         Method::GetReferringEntries => comes_back::<GetReferringEntriesRequest>(message),
         Method::ResizeDevices => comes_back::<ResizeDevicesRequest>(message),
@@ -174,6 +194,11 @@ fn sound(method: Method, request: &ControlRequest, message: &[u8]) {
                 assert!(blocks >= device.blocks, "devices do not shrink");
                 assert!(blocks.checked_mul(BLOCK_BYTES as u64).is_some());
             }
+        }
+        ControlRequest::Consumer(Tend::Add(name, _) | Tend::Ack(name, _)) => {
+            let name = name.as_str();
+            assert!((1..=255).contains(&name.len()) && name.len() <= message.len());
+            assert!(!name.chars().any(char::is_control), "a list of them has one a line");
         }
         other => panic!("{method:?} asks for {other:?}"),
     }

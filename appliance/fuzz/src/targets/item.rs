@@ -7,7 +7,8 @@ use cairn_base::{BlockNo, Run};
 use cairn_format::item::{
     Checksums, ConsumerHead, DamagedBlockHead, DamagedDataItem, DeletionHead, EXTENT_INLINE,
     ExtentHead, FixityItem, FreeRunItem, IndxItem, InodeItem, LookupItem, OrphanHead, PartChange,
-    ProjectItem, QuotaRuleItem, ReaddirHead, ScrubItem, ScrubPlaceHead, TotlItem, XattrHead,
+    ProjectItem, QuotaRuleItem, ReaddirHead, ScrubItem, ScrubPlaceHead, TotlItem, TrimmedItem,
+    XattrHead,
 };
 use cairn_format::key::ParsedKey;
 use cairn_format::{Damage, Key};
@@ -69,6 +70,7 @@ pub fn walk(key: &Key, value: &[u8]) -> Result<(), Damage> {
             assert_usable(Run::new(BlockNo::from_raw(item.start.get()), item.blocks.get()));
         }
         ParsedKey::DamagedBlock(_) => drop(DamagedBlockHead::parse(value)?),
+        ParsedKey::Trimmed => drop(TrimmedItem::parse(value)?),
     }
     Ok(())
 }
@@ -146,5 +148,6 @@ fn rebuilt(parsed: ParsedKey) -> Key {
         ParsedKey::ScrubPlace => Key::scrub_place(),
         ParsedKey::DamagedData { inode, file_block } => Key::damaged_data(inode, file_block),
         ParsedKey::DamagedBlock(block) => Key::damaged_block(block),
+        ParsedKey::Trimmed => Key::trimmed(),
     }
 }

@@ -5,11 +5,12 @@ use super::Mutation;
 use super::Which::Mixed;
 use super::name::nobody;
 use super::patient::{Lacks, Patient};
-use cairn_format::item::{DeletionHead, IndxItem};
+use cairn_format::item::{ConsumerHead, DeletionHead, IndxItem, TrimmedItem};
 use cairn_format::key::ParsedKey;
 use cairn_format::{InodeNo, Key, Seq, TabletId};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
+const CONSUMER: &str = "tape";
 const CHANGED: &str = "/b/big";
 
 fn changed(p: &Patient<'_>) -> Result<(InodeNo, Seq, Seq), Lacks> {
@@ -38,6 +39,30 @@ fn put_deletion(p: &mut Patient<'_>, tablet: TabletId, key: Key, value: &[u8]) -
     p.put(tablet, key, value);
     p.totals(tablet).deletions += 1;
     format!("tablet {tablet} {key:?}")
+}
+
+fn put_trimmed(p: &mut Patient<'_>, tablet: TabletId, seq: Seq, ino: InodeNo) {
+    let item = TrimmedItem { seq: seq.0.into(), inode: ino.raw().into() };
+    p.put(tablet, Key::trimmed(), item.as_bytes());
+}
+
+fn put_consumer(
+    p: &mut Patient<'_>,
+    tablet: TabletId,
+    name: &str,
+    seq: Seq,
+    floor: Seq,
+) -> Result<String, Lacks> {
+    let key = Key::consumer(p.name_hash(name));
+    let head = ConsumerHead {
+        seq: seq.0.into(),
+        inode: 1.into(),
+        floor: floor.0.into(),
+        created: 1.into(),
+        acked: 0.into(),
+    };
+    p.put(tablet, key, &[head.as_bytes(), CONSUMER.as_bytes()].concat());
+    Ok(format!("tablet {tablet} {key:?}"))
 }
 
 fn words(ino: InodeNo) -> String {
@@ -275,6 +300,62 @@ pub const ALL: &[Mutation] = &[
             p.put(tablet, Key::deletion(seq, ino), &value);
             Ok(words(ino))
         },
+    },
+    Mutation {
+        name: "deletion-that-was-trimmed",
+        breaks: "a deletion is told that no reader behind it expects",
+        pool: Mixed,
+        finding: ["index", "is left that was trimmed"],
+        apply: |p| {
+            let (tablet, ino, seq, _) = deletion(p)?;
+            put_trimmed(p, tablet, seq, ino);
+            Ok(format!("tablet {tablet}"))
+        },
+    },
+    Mutation {
+        name: "trimmed-above-the-ceiling",
+        breaks: "readers are refused for deletions that have not happened yet",
+        pool: Mixed,
+        finding: ["index", "trimmed up to above every ceiling"],
+        apply: |p| {
+            let (tablet, ino, ..) = deletion(p)?;
+            put_trimmed(p, tablet, future(p), ino);
+            Ok(format!("tablet {tablet}"))
+        },
+    },
+    Mutation {
+        name: "consumer-above-the-ceiling",
+        breaks: "a consumer misses what happens until its cursor is reached",
+        pool: Mixed,
+        finding: ["index", "is above every ceiling"],
+        apply: |p| {
+            let seq = future(p);
+            put_consumer(p, InodeNo::ROOT.tablet(), CONSUMER, seq, Seq(0))
+        },
+    },
+    Mutation {
+        name: "consumer-floor-above-the-ceiling",
+        breaks: "deletions that a consumer waits for are forgotten",
+        pool: Mixed,
+        finding: ["index", "is above every ceiling"],
+        apply: |p| {
+            let floor = future(p);
+            put_consumer(p, InodeNo::ROOT.tablet(), CONSUMER, Seq(1), floor)
+        },
+    },
+    Mutation {
+        name: "consumer-in-another-tablet",
+        breaks: "a consumer that nobody finds, and that holds nothing back",
+        pool: Mixed,
+        finding: ["item", "only tablet 1 has consumers"],
+        apply: |p| put_consumer(p, TabletId(2), CONSUMER, Seq(1), Seq(0)),
+    },
+    Mutation {
+        name: "consumer-under-another-hash",
+        breaks: "a consumer that its name does not find",
+        pool: Mixed,
+        finding: ["item", "is not under the hash of its name"],
+        apply: |p| put_consumer(p, InodeNo::ROOT.tablet(), "another", Seq(1), Seq(0)),
     },
     Mutation {
         name: "tag-of-nobody",
