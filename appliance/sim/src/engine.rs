@@ -6,6 +6,7 @@
 use crate::disk::Disk;
 use crate::machine::Machine;
 use crate::world::{BootError, World};
+use cairn_base::Nanos;
 use cairn_engine::format_pool::{FormatOptions, format_pool};
 use cairn_engine::open::read_and_divide;
 use cairn_engine::{Shard, ShardConfig, ports};
@@ -51,6 +52,8 @@ pub fn open(
         data_cache_bytes: DATA_CACHE_BYTES[world.boots() as usize % 2],
         // One or two filters are too many already, so that dropping them is exercised.
         filter_bytes: 0,
+        // The wall clock jumps by years, and the checks read the whole history.
+        deletion_age: Nanos(u64::MAX),
         ..ShardConfig::default()
     };
     if let Some(trimming) = world.trimming {

@@ -55,7 +55,7 @@ pub struct World {
     pub digest: Digest,
     pub entropy: Entropy,
     pub media: Rc<RefCell<Media>>,
-    /// Of the deletion index, from the next boot on; as every pool has it when there is none.
+    /// Of the deletion index, from the next boot on. Without it no deletion is forgotten for its age.
     pub trimming: Option<Trimming>,
     seed: u64,
     config: WorldConfig,
