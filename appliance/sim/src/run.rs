@@ -404,7 +404,7 @@ impl<'a> Run<'a> {
                 match answer {
                     Answer::Refused(FsError::Stopped | FsError::Media { .. }) => {}
                     // What was lost is told by the write verifier, not by each COMMIT.
-                    _ if self.history.proves_nothing_after_a_loss(id, self.scenario.over_nfs) => {}
+                    answer if self.proves_nothing(id, &answer) => {}
                     answer => self.history.answer(id, &answer).map_err(Stop::Wrong)?,
                 }
             }
@@ -413,6 +413,11 @@ impl<'a> Run<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Buffered data may be lost: see `History`.
+    pub(crate) fn proves_nothing(&self, id: RequestId, answer: &Answer) -> bool {
+        self.history.proves_nothing_after_a_loss(id, answer, self.scenario.over_nfs)
     }
 
     fn ask(&mut self) {

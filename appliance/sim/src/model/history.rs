@@ -123,11 +123,17 @@ impl History {
         self.changes.is_empty() && self.reads.is_empty()
     }
 
-    /// Whether the answer to this request may be wrong once buffered data was lost. A COMMIT over NFS
-    /// comes with a verifier, which the client has compared.
-    pub fn proves_nothing_after_a_loss(&self, id: RequestId, over_nfs: bool) -> bool {
+    /// Whether this answer says nothing once buffered data was lost. A COMMIT over NFS comes with a verifier,
+    /// which the client has compared: with another one than its writes had it says that they are lost.
+    pub fn proves_nothing_after_a_loss(
+        &self,
+        id: RequestId,
+        answer: &Answer,
+        over_nfs: bool,
+    ) -> bool {
         let is_commit = matches!(self.changes.get(&id), Some(Act::Commit { .. }));
-        self.reads.contains_key(&id) || is_commit && !over_nfs
+        let is_lost = *answer == Answer::Refused(FsError::Stopped);
+        self.reads.contains_key(&id) || is_commit && (is_lost || !over_nfs)
     }
 
     /// An UNCHECKED create may make a file or find one, and its answer does not say which. Beside
