@@ -13,6 +13,8 @@ pub struct Ready {
     /// name.
     pub nfs: Vec<SocketAddr>,
     pub socket: PathBuf,
+    /// Where metrics are answered over HTTP, with the real port.
+    pub metrics: Option<SocketAddr>,
     pub shards: u16,
 }
 
@@ -25,21 +27,30 @@ impl Ready {
     /// `program` is how the user called us.
     pub fn commands(&self, program: &str) -> Vec<String> {
         let nfs = self.first();
-        let host = match nfs.ip() {
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => "127.0.0.1".to_owned(),
-            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => "[::1]".to_owned(),
-            IpAddr::V4(address) => address.to_string(),
-            IpAddr::V6(address) => format!("[{address}]"),
-        };
+        let name = host(nfs);
         let port = nfs.port();
         let ports = format!("nfsport={port}&mountport={port}");
         let socket = quoted(&self.socket.display().to_string());
-        vec![
-            format!("nfs-ls 'nfs://{host}/?{ports}'"),
-            format!("nfs-cp /etc/hostname 'nfs://{host}//hostname?{ports}'"),
-            format!("nfs-cat 'nfs://{host}//hostname?{ports}'"),
+        let metrics =
+            self.metrics.map(|at| format!("curl -s http://{}:{}/metrics", host(at), at.port()));
+        let mut commands = vec![
+            format!("nfs-ls 'nfs://{name}/?{ports}'"),
+            format!("nfs-cp /etc/hostname 'nfs://{name}//hostname?{ports}'"),
+            format!("nfs-cat 'nfs://{name}//hostname?{ports}'"),
             format!("{} status --socket {socket}", quoted(program)),
-        ]
+        ];
+        commands.extend(metrics);
+        commands
+    }
+}
+
+/// As this machine reaches it.
+fn host(at: SocketAddr) -> String {
+    match at.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => "127.0.0.1".to_owned(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => "[::1]".to_owned(),
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
     }
 }
 
@@ -61,10 +72,12 @@ mod tests {
         let ready = Ready {
             nfs: vec!["0.0.0.0:40001".parse().unwrap(), "[::1]:7".parse().unwrap()],
             socket: "it's/control.sock".into(),
+            metrics: Some("127.0.0.1:9464".parse().unwrap()),
             shards: 1,
         };
         let commands = ready.commands("target/release/cairn");
         assert_eq!(commands[0], "nfs-ls 'nfs://127.0.0.1/?nfsport=40001&mountport=40001'");
+        assert_eq!(commands[4], "curl -s http://127.0.0.1:9464/metrics");
         assert_eq!(commands[3], r"target/release/cairn status --socket 'it'\''s/control.sock'");
     }
 }

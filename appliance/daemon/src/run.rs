@@ -41,6 +41,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -68,6 +69,9 @@ pub fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
         let reserved = config.nfs.iter().map(|addr| patiently(|| Reserved::port(*addr)));
         let reserved = reserved.collect::<Result<Vec<_>, _>>()?;
         let nfs: Vec<SocketAddr> = reserved.iter().map(|reserved| reserved.local).collect();
+        let metrics = config.metrics.map(|addr| patiently(|| listen_for_metrics(addr)));
+        let metrics = metrics.transpose()?;
+        let metrics_at = metrics.as_ref().and_then(|at| at.local_addr().ok());
         let cores = Cores::allowed()
             .map_err(|errno| Failure::new(errno, "cannot see which cores are ours"))?;
         let shards = config.shards.unwrap_or_else(|| cores.shards_default());
@@ -93,11 +97,16 @@ pub fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
                     return Err(failure);
                 }
             };
-            let now = Ready { nfs, socket: config.socket.clone(), shards: shards.count() };
+            let now = Ready {
+                nfs,
+                socket: config.socket.clone(),
+                metrics: metrics_at,
+                shards: shards.count(),
+            };
             ready(&now);
             supervisor::ready(&now);
             let watch = tokio::spawn(supervisor::watch(shards.callers.clone()));
-            let served = shards.serve_control(&socket, check, hangup, stop).await;
+            let served = shards.serve_control(&socket, metrics, check, hangup, stop).await;
             watch.abort();
             supervisor::stopping();
             tracing::info!("stopping");
@@ -178,6 +187,18 @@ fn read_seeds(claim: &Claim, shards: u16) -> Result<Vec<ShardSeed>, Failure> {
         );
     }
     Ok(divided)
+}
+
+/// Bound before the pool is touched, and answered when it is served.
+fn listen_for_metrics(addr: SocketAddr) -> Result<TcpListener, Failure> {
+    let listen = || {
+        let listener = std::net::TcpListener::bind(addr)?;
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
+    };
+    listen().map_err(|error| {
+        Failure::new(errno_of(&error), format!("cannot listen on {addr} for metrics"))
+    })
 }
 
 /// The port, held from before the pool is touched until every shard listens on it: whoever has it
@@ -315,6 +336,7 @@ impl Shards {
     async fn serve_control(
         &mut self,
         socket: &ControlSocket,
+        metrics: Option<TcpListener>,
         check: StartCheck,
         hangup: Option<Signal>,
         stop: impl Future<Output = ()>,
@@ -336,7 +358,8 @@ impl Shards {
                 }),
             }
         };
-        let served = cairn_control::serve(socket, self.callers.clone(), check, show, until).await;
+        let callers = self.callers.clone();
+        let served = cairn_control::serve(socket, callers, check, show, metrics, until).await;
         match failed {
             Some(failure) => Err(failure),
             None => served.map_err(|e| Failure::file("cannot serve", socket.path(), &e)),

@@ -216,6 +216,23 @@ mod tests {
              A counter counts from the daemon's start, a gauge is so now, a maximum is the largest since\n\
              the start. `value` is the sum over all shards, or of maxima the largest; `shards` has each\n\
              shard's own.\n\n\
+             ## For Prometheus\n\n\
+             The same as OpenMetrics 1.0 text: `log_bytes` is the family `cairn_log_bytes`, a counter's sample ends\n\
+             in `_total`, and what each shard counts has its number as the label `shard`, so `sum without (shard)`\n\
+             is what `cairn counters` calls the value. It is answered to `GET /metrics` on the control socket, and\n\
+             with `--metrics ADDR:PORT` (`[control] metrics` in the file) on an address, for up to 16 readers of\n\
+             10 seconds at a time. Whoever reaches that address may read it: no password is asked for, and no file's\n\
+             name is in it.\n\n\
+             ```\n\
+             cairn counters --prometheus\n\
+             curl -s --unix-socket /run/cairn/control.sock http://cairn/metrics\n\
+             cairn up --metrics 127.0.0.1:9464\n\
+             curl -s http://127.0.0.1:9464/metrics\n\
+             ```\n\n\
+             ```yaml\n\
+             scrape_configs:\n  - job_name: cairn\n    static_configs:\n      - targets: [\"127.0.0.1:9464\"]\n\
+             ```\n\n\
+             ## All of them\n\n\
              | name | unit | kind | meaning |\n|---|---|---|---|\n",
         );
         let mut line = |name: &str, unit: &str, kind: &str, help: &str| {

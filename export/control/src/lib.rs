@@ -20,6 +20,7 @@ mod consumers;
 mod counters;
 mod devices;
 mod memory;
+mod metrics;
 mod paths;
 mod scrub;
 mod server;
@@ -32,6 +33,7 @@ pub use answer::answer;
 pub use bridge::{Answer, Bridge, CallError, Caller, bridge};
 pub use check::{CheckFailed, CheckJob, CheckNews, Checked, StartCheck};
 pub use client::{Check, Client, ClientError, Stream, Walk};
+pub use metrics::metrics_text;
 pub use server::{ShowExports, serve};
 pub use socket::{ControlSocket, PATH_BYTES_MAX};
 

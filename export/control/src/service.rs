@@ -68,10 +68,7 @@ impl Service {
     }
 
     async fn statuses(&self) -> Result<Vec<ShardStatus>, Status> {
-        match self.call(ControlRequest::Shards).await? {
-            ControlReply::Shards(statuses) => Ok(statuses),
-            _ => Err(unexpected()),
-        }
+        statuses(&self.shards[0]).await
     }
 
     /// The attributes of what a request names.
@@ -385,11 +382,7 @@ impl Control for Service {
         &self,
         request: Request<proto::CountersRequest>,
     ) -> Result<Response<proto::CountersReply>, Status> {
-        let mut shards = Vec::with_capacity(self.shards.len());
-        for (shard, status) in self.shards.iter().zip(self.statuses().await?) {
-            shards.push((status, local(shard).await?));
-        }
-        let counters = counters::counters(&shards, &request.into_inner().prefix);
+        let counters = counted(&self.shards, &request.into_inner().prefix).await?;
         Ok(Response::new(proto::CountersReply { counters }))
     }
 }
@@ -412,6 +405,25 @@ async fn walk(
         let Some(next) = end.next() else { return };
         page.first = next;
     }
+}
+
+async fn statuses(shard: &Caller) -> Result<Vec<ShardStatus>, Status> {
+    match shard.call(ControlRequest::Shards).await.map_err(status::of_call)? {
+        ControlReply::Shards(statuses) => Ok(statuses),
+        _ => Err(unexpected()),
+    }
+}
+
+/// Everything that is counted, of the names that begin so.
+pub(crate) async fn counted(
+    shards: &[Caller],
+    prefix: &str,
+) -> Result<Vec<proto::Counter>, Status> {
+    let mut known = Vec::with_capacity(shards.len());
+    for (shard, status) in shards.iter().zip(statuses(&shards[0]).await?) {
+        known.push((status, local(shard).await?));
+    }
+    Ok(counters::counters(&known, prefix))
 }
 
 async fn local(shard: &Caller) -> Result<Local, Status> {

@@ -7,7 +7,7 @@ use cairn_control::proto::check_reply::News;
 use cairn_control::proto::{self, stat_request::Target};
 use cairn_control::request::{ControlReply, ControlRequest, Pool, Position, SnapshotStep};
 use cairn_control::{
-    CheckJob, CheckNews, Checked, Client, ClientError, ControlSocket, bridge, serve,
+    CheckJob, CheckNews, Checked, Client, ClientError, ControlSocket, ShowExports, bridge, serve,
 };
 use cairn_engine::Cut;
 use cairn_engine::error::FsError;
@@ -77,10 +77,11 @@ async fn served_by(shard: cairn_control::Caller) -> Served {
     let socket = ControlSocket::bind(&path).unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let served = tokio::spawn(async move {
-        serve(&socket, vec![shard], Arc::new(check), Arc::new(|| Box::pin(exports())), async {
+        let until = async {
             let _ = stopped.await;
-        })
-        .await
+        };
+        let exports: ShowExports = Arc::new(|| Box::pin(exports()));
+        serve(&socket, vec![shard], Arc::new(check), exports, None, until).await
     });
     let client = Client::connect(&path).await.unwrap();
     Served { _dir: dir, client, stop, served }

@@ -4,6 +4,7 @@ use crate::Globals;
 use crate::exit::{self, Error, Outcome};
 use crate::live::{self, with_daemon};
 use crate::output::{Output, Reader};
+use cairn_control::metrics_text;
 use cairn_control::proto::Counter;
 use clap::Args;
 use nix::errno::Errno;
@@ -17,7 +18,7 @@ use std::time::Duration;
                   it means, as docs/counters.md does. Counters count from the daemon's start. With \
                   --watch they are shown again and again, only those that changed and with the \
                   difference, until interrupted.",
-    after_help = "Examples:\n  cairn counters\n  cairn counters --prefix log_\n  \
+    after_help = "Examples:\n  cairn counters\n  cairn counters --prefix log_\n  cairn counters --prometheus\n  \
                   cairn counters --prefix nfs_ --watch 5\n  \
                   cairn counters --json | jq -r '\"\\(.name): \\(.help)\"'"
 )]
@@ -30,6 +31,10 @@ pub struct Counters {
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86400),
           allow_negative_numbers = true)]
     watch: Option<u64>,
+
+    /// As OpenMetrics text, which Prometheus reads
+    #[arg(long, conflicts_with = "watch")]
+    prometheus: bool,
 }
 
 impl Counters {
@@ -43,6 +48,13 @@ impl Counters {
                 if now.is_empty() {
                     let text = "no counter's name begins so: `cairn counters` has all names";
                     return Err(Error::new(&self.prefix, Errno::ENOENT, text));
+                }
+                if self.prometheus {
+                    let mut out = Output::new(false);
+                    // It is all of it: whoever reads no further wants no more.
+                    let _ = out.bytes_line(metrics_text(now).trim_end().as_bytes())?;
+                    out.finish()?;
+                    return Ok(());
                 }
                 let mut out = Output::new(globals.json);
                 let mut reader = Reader::Wants;

@@ -1,6 +1,6 @@
 //! `cairn serve`: the same daemon, told by a file.
 
-use super::up::Tuning;
+use super::up::{Tuning, address};
 use crate::Globals;
 use crate::exit::{self, Error, Outcome};
 use crate::log::LogArgs;
@@ -8,6 +8,7 @@ use cairn_daemon::{Config, Ready};
 use clap::Args;
 use serde::Serialize;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Serve a pool as a configuration file says
@@ -25,7 +26,7 @@ use std::path::PathBuf;
                   [[export]]                  # none: the root, for this machine only\n  \
                   path = \"/projects\"\n  clients = [\"10.0.0.0/8\", \"2001:db8::/32\"]\n  \
                   access = \"rw\"               # or \"ro\"\n  squash = \"root\"             # or \"none\", \"all\"\n  \
-                  [control]\n  socket = \"/run/cairn/control.sock\"\n  \
+                  [control]\n  socket = \"/run/cairn/control.sock\"\n  metrics = \"127.0.0.1:9464\"  # GET /metrics, for Prometheus\n  \
                   [shards]\n  count = 4                   # default: by the number of cores\n  \
                   memtable = \"64M\"            # one shard's budget\n  \
                   idle = \"adaptive\"           # or \"busy\": never sleep"
@@ -38,6 +39,10 @@ pub struct Serve {
     /// Register NFS and MOUNT with this machine's rpcbind (port 111)
     #[arg(long)]
     portmap: bool,
+
+    /// Answer GET /metrics there, for Prometheus; no password is asked for [default: on the socket only]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
+    metrics: Option<SocketAddr>,
 
     #[command(flatten)]
     tuning: Tuning,
@@ -53,6 +58,7 @@ impl Serve {
         let mut config = Config::from_file(&self.config).map_err(failed)?;
         self.tuning.apply(&mut config)?;
         config.portmap |= self.portmap;
+        config.metrics = self.metrics.or(config.metrics);
         if let Some(socket) = &globals.socket {
             config.socket.clone_from(socket);
         }
@@ -70,6 +76,8 @@ struct ReadyRecord {
     nfs_port: u16,
     nfs_all: Vec<String>,
     socket: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics: Option<String>,
     shards: u16,
     commands: Vec<String>,
 }
@@ -87,6 +95,7 @@ pub fn announce(ready: &Ready, json: bool) {
             nfs_port: ready.first().port(),
             nfs_all: ready.nfs.iter().map(|at| at.to_string()).collect(),
             socket: ready.socket.display().to_string(),
+            metrics: ready.metrics.map(|at| at.to_string()),
             shards: ready.shards,
             commands,
         };
@@ -94,10 +103,11 @@ pub fn announce(ready: &Ready, json: bool) {
     } else {
         let all: Vec<String> = ready.nfs.iter().map(|at| at.to_string()).collect();
         let first = format!(
-            "ready nfs {} socket {} shards {}",
+            "ready nfs {} socket {} shards {}{}",
             all.join(","),
             ready.socket.display(),
-            ready.shards
+            ready.shards,
+            ready.metrics.map(|at| format!(" metrics {at}")).unwrap_or_default()
         );
         let commands = commands.into_iter().map(|command| format!("  {command}"));
         std::iter::once(first).chain(commands).collect::<Vec<_>>().join("\n")

@@ -42,6 +42,10 @@ pub struct Up {
     #[arg(long)]
     portmap: bool,
 
+    /// Answer GET /metrics there, for Prometheus; no password is asked for [default: on the socket only]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
+    metrics: Option<SocketAddr>,
+
     #[command(flatten)]
     tuning: Tuning,
 
@@ -109,6 +113,7 @@ impl Up {
                 .socket
                 .clone()
                 .unwrap_or_else(|| self.dir.join(crate::live::SOCKET_FILE)),
+            metrics: self.metrics,
             shards: None,
             memory_bytes: None,
             memtable_bytes: None,
@@ -130,7 +135,7 @@ pub fn size(text: &str) -> Result<u64, String> {
 }
 
 /// For clap, as the file of `serve` has it.
-fn address(text: &str) -> Result<SocketAddr, String> {
+pub fn address(text: &str) -> Result<SocketAddr, String> {
     let wrong = || "an address with a port, like 127.0.0.1:2049 or [::1]:2049, and no name".into();
     text.parse().map_err(|_| wrong())
 }

@@ -38,6 +38,8 @@ pub struct Config {
     pub exports: Option<Vec<ExportRule>>,
     pub limits: NetLimits,
     pub socket: PathBuf,
+    /// Where metrics are answered over HTTP; they always are on the socket.
+    pub metrics: Option<SocketAddr>,
     /// `None`: by the number of cores (`pin.rs`).
     pub shards: Option<u16>,
     /// What the process may use of everything that grows with load, bytes (`memory.rs`); `None`: each
@@ -150,6 +152,7 @@ enum Listen {
 #[serde(deny_unknown_fields)]
 struct ControlSection {
     socket: Option<Spanned<PathBuf>>,
+    metrics: Option<Spanned<String>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -196,6 +199,7 @@ impl Config {
             ("nfs.listen", format!("{:?}", self.nfs)),
             ("nfs.portmap", format!("{:?}", self.portmap)),
             ("control.socket", format!("{:?}", self.socket)),
+            ("control.metrics", format!("{:?}", self.metrics)),
             ("shards.count", format!("{:?}", self.shards)),
             ("memory", format!("{:?}", self.memory_bytes)),
             ("shards.memtable", format!("{:?}", self.memtable_bytes)),
@@ -233,6 +237,13 @@ impl Config {
             }
             socket => socket.map_or_else(|| SERVE_SOCKET_DEFAULT.into(), Spanned::into_inner),
         };
+        let metrics = file.control.metrics.map(|at| {
+            address(at.get_ref()).map_err(|why| {
+                let line = lines.at(at.span().start);
+                invalid(format!("line {line}: control.metrics: {why}"))
+            })
+        });
+        let metrics = metrics.transpose()?;
         Ok(Config {
             place: place(lines, file.pool)?,
             first_use: FirstUse::Refuse,
@@ -251,6 +262,7 @@ impl Config {
             },
             file: None,
             socket,
+            metrics,
             shards,
             memory_bytes,
             memtable_bytes,
@@ -302,16 +314,15 @@ fn addresses(listen: &Listen) -> Result<Vec<SocketAddr>, String> {
         Listen::One(text) => std::slice::from_ref(text),
         Listen::Several(texts) => texts,
     };
-    let parse = |text: &String| {
-        text.parse().map_err(|_| {
-            format!(
-                "{text:?} is not an address with a port, like \"127.0.0.1:2049\" or \"[::1]:2049\""
-            )
-        })
-    };
-    let addresses = texts.iter().map(parse).collect::<Result<Vec<SocketAddr>, String>>()?;
+    let addresses = texts.iter().map(|text| address(text));
+    let addresses = addresses.collect::<Result<Vec<SocketAddr>, String>>()?;
     assert_listenable(&addresses)?;
     Ok(addresses)
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let wrong = "is not an address with a port, like \"127.0.0.1:2049\" or \"[::1]:2049\"";
+    text.parse().map_err(|_| format!("{text:?} {wrong}"))
 }
 
 /// Whether a list of addresses can be listened on as a whole; of `--nfs` as of the file.
@@ -450,11 +461,12 @@ mod tests {
         assert_eq!((config.limits, config.portmap), (NetLimits::DEFAULT, false));
         assert_eq!(config.first_use, FirstUse::Refuse);
         let all = "[pool]\ndir = 'd'\n[nfs]\nlisten = '[::1]:0'\n[control]\nsocket = 's'\n\
-                   [shards]\ncount = 3\nmemtable = '256K'\ndata_cache = '1M'\nidle = 'busy'";
+                   metrics = '127.0.0.1:9464'\n[shards]\ncount = 3\nmemtable = '256K'\ndata_cache = '1M'\nidle = 'busy'";
         assert_eq!(config.memory_bytes, None);
         let all = &format!("memory = '1G'\n{all}");
         let config = Config::from_toml(all).unwrap();
         assert_eq!(config.memory_bytes, Some(1 << 30));
+        assert_eq!(config.metrics, Some("127.0.0.1:9464".parse().unwrap()));
         assert_eq!(config.memtable_bytes, Some(256 << 10));
         assert_eq!(config.data_cache_bytes, Some(1 << 20));
         assert_eq!((config.shards, config.idle), (Some(3), IdlePolicy::Busy));
@@ -489,8 +501,8 @@ mod tests {
         let old = file("[pool]\ndir = 'd'\n[nfs]\nconnections_max = 3");
         let same = file("[pool]\ndir = 'd'\n[[export]]\npath='/a'\nclients=['::1']");
         assert!(old.needs_restart(&same).is_empty());
-        let new = file("[pool]\ndir = 'e'\n[shards]\ncount = 2");
-        assert_eq!(old.needs_restart(&new), ["pool", "shards.count"]);
+        let new = file("[pool]\ndir = 'e'\n[control]\nmetrics = '[::1]:1'\n[shards]\ncount = 2");
+        assert_eq!(old.needs_restart(&new), ["pool", "control.metrics", "shards.count"]);
     }
 
     #[test]
@@ -500,6 +512,8 @@ mod tests {
         assert!(
             refused("[pool]\ndir='d'\n[nfs]\nconnections_max = 0").starts_with("line 4: nfs.conn")
         );
+        let told = refused("[pool]\ndir='d'\n[control]\nmetrics = 'localhost:9464'");
+        assert!(told.starts_with("line 4: control.metrics: \"localhost:9464\" is not"), "{told}");
         for (listen, why) in [
             ("'host:1'", "line 4: nfs.listen: \"host:1\" is not"),
             ("[]", "line 4: nfs.listen: no address"),
