@@ -7,6 +7,13 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
 }
 
+/// What a CRC-32C adds to that of a longer piece when so many bytes follow: the checksum of pieces side by
+/// side is the XOR of each one's, shifted by what follows it.
+pub fn crc32c_shifted(crc: u32, followed_by: u64) -> u32 {
+    let algorithm = crc_fast::CrcAlgorithm::Crc32Iscsi;
+    crc_fast::checksum_combine(algorithm, u64::from(crc), 0, followed_by) as u32
+}
+
 /// XXH3-64, of tree nodes as their parents name them.
 pub fn xxh3(bytes: &[u8]) -> u64 {
     twox_hash::XxHash3_64::oneshot(bytes)
@@ -72,5 +79,13 @@ mod tests {
     fn crc32c_of_the_rfc_3720_vector() {
         assert_eq!(super::crc32c(&[0; 32]), 0x8a91_36aa);
         assert_eq!(super::crc32c(b"123456789"), 0xe306_9283);
+    }
+
+    #[test]
+    fn pieces_side_by_side_have_the_sum_of_their_shifted_checksums() {
+        let bytes: Vec<u8> = (0..9000u32).map(|n| (n * 7 + n / 251) as u8).collect();
+        let (head, tail) = bytes.split_at(4096);
+        let sum = super::crc32c_shifted(super::crc32c(head), tail.len() as u64);
+        assert_eq!(sum ^ super::crc32c(tail), super::crc32c(&bytes));
     }
 }

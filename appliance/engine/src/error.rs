@@ -53,6 +53,10 @@ pub enum FsError {
     BadPosition,
     /// The data is on the archive tier: stage it, then ask again.
     Offline,
+    /// ESTALE: the file's data has another version than was asked for.
+    VersionMismatch,
+    /// EBADMSG: staged bytes are not those that were released.
+    FixityMismatch,
     /// A queue is full or an inode is locked for long: ask again.
     Busy,
     /// A device refused.
@@ -72,7 +76,8 @@ impl FsError {
     pub fn errno(self) -> i32 {
         match self {
             FsError::NotFound => 2,
-            FsError::Stale | FsError::Trimmed { .. } => 116,
+            FsError::Stale | FsError::VersionMismatch | FsError::Trimmed { .. } => 116,
+            FsError::FixityMismatch => 74,
             FsError::Exists => 17,
             FsError::NotDirectory => 20,
             FsError::IsDirectory => 21,
@@ -141,6 +146,12 @@ impl std::fmt::Display for FsError {
             FsError::ReadOnly => "read-only",
             FsError::GuardMismatch => "the file changed in between",
             FsError::BadPosition => "no such directory position",
+            FsError::VersionMismatch => {
+                "the file's data has changed since: another data version"
+            }
+            FsError::FixityMismatch => {
+                "these are not the bytes that were released; the data stays offline"
+            }
             FsError::Offline => "the data is offline",
             FsError::Busy => "busy, try again",
             FsError::Media { block, error } => {

@@ -214,6 +214,8 @@ fn copy_of(outcome: &Outcome) -> Option<Outcome> {
         | Reply::Access(_)
         | Reply::Readlink(_)
         | Reply::Read(_)
+        | Reply::Release(_)
+        | Reply::Stage(_)
         | Reply::Commit(_)
         | Reply::PeekEntry(_)
         | Reply::Readdir(_)

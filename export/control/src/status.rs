@@ -85,6 +85,8 @@ fn code(error: FsError) -> Code {
         | FsError::IsDirectory
         | FsError::NotEmpty
         | FsError::TooManyLinks
+        | FsError::VersionMismatch
+        | FsError::FixityMismatch
         | FsError::GuardMismatch => Code::FailedPrecondition,
         FsError::XattrNamespace | FsError::XattrIndex => Code::Unimplemented,
         FsError::Trimmed { .. } => Code::OutOfRange,

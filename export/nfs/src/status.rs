@@ -37,6 +37,8 @@ pub fn nfs_stat(error: FsError) -> NfsStat {
         | FsError::XattrIndex => NfsStat::ServerFault,
         // Nor does it know the change stream.
         FsError::Trimmed { .. } | FsError::TooManyConsumers => NfsStat::ServerFault,
+        // Nor does it release and stage.
+        FsError::VersionMismatch | FsError::FixityMismatch => NfsStat::ServerFault,
         FsError::ReadOnly => NfsStat::RoFs,
         FsError::GuardMismatch => NfsStat::NotSync,
         FsError::BadPosition => NfsStat::BadCookie,
@@ -65,6 +67,8 @@ pub fn mount_error(error: FsError) -> MountError {
         | FsError::NoSpace
         | FsError::TooManyLinks
         | FsError::NoXattr
+        | FsError::VersionMismatch
+        | FsError::FixityMismatch
         | FsError::XattrTooBig
         | FsError::XattrNameTooLong
         | FsError::XattrNamespace

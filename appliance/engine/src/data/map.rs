@@ -73,13 +73,17 @@ impl MappedExtent {
 
     /// Are both one extent, in the file and on the device?
     pub fn goes_on_in(&self, next: &MappedExtent) -> bool {
-        let is_run = |extent: &MappedExtent| extent.head.flags == 0 && extent.head.start.get() != 0;
-        is_run(self)
-            && is_run(next)
+        let (flags, start) = (self.head.flags, next.head.start.get());
+        let run = self.run(&(self.first_block..self.end_block()));
+        // Offline without a run goes on in the same.
+        let is_next = match run {
+            Some(run) => flags & !EXTENT_OFFLINE == 0 && run.end().raw() == start,
+            None => flags == EXTENT_OFFLINE && start == 0,
+        };
+        is_next
+            && flags == next.head.flags
             && !next.first_block.is_multiple_of(EXTENT_BLOCKS_MAX)
             && self.end() == next.first_block * BLOCK
-            && self.run(&(self.first_block..self.end_block())).map(|run| run.end().raw())
-                == Some(next.head.start.get())
     }
 
     /// Takes in the one it goes on in.

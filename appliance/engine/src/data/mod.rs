@@ -5,7 +5,8 @@
 //! memtable freezes (`spill.rs`). `map.rs` is the extent map, `replace.rs` maps new content over
 //! old, `read.rs` puts overlay, cache and map
 //! together and verifies every block that comes from a device, `readahead.rs` reads what is likely to be
-//! asked for next, `truncate.rs` takes data away.
+//! asked for next, `truncate.rs` takes data away. `release.rs` leaves it to the archive, and `stage.rs` takes
+//! it back.
 
 mod arriving;
 mod buffered;
@@ -17,8 +18,10 @@ mod overlay;
 mod place;
 mod read;
 mod readahead;
+mod release;
 mod replace;
 mod spill;
+mod stage;
 mod truncate;
 mod write;
 mod write_back;
@@ -30,6 +33,7 @@ pub(crate) use join::join;
 pub(crate) use map::{MappedExtent, checksum_of, checksums, extents, mapped};
 pub(crate) use overlay::{Dirty, Overlays};
 pub(crate) use readahead::Streams;
+pub(crate) use stage::Arrival;
 pub(crate) use truncate::{
     Progress, REMOVE_ITEM_BYTES, REMOVE_STEP_BYTES, remove_data_step, truncate_in,
 };

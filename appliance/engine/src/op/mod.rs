@@ -5,6 +5,7 @@
 //! simulator all know the same operations.
 
 mod access;
+mod archive;
 mod commit;
 mod create;
 mod getattr;
@@ -23,6 +24,7 @@ mod write;
 mod xattr;
 
 pub use access::{Access, Accessed};
+pub use archive::{Release, Stage};
 pub use commit::{Commit, Committed};
 pub use create::{Create, CreateHow, Created, Mkdir, Mknod, Symlink};
 pub use getattr::{Attrs, Getattr};
@@ -142,6 +144,8 @@ operations! {
     SetXattr => Attr,
     ListXattr => XattrNames,
     RemoveXattr => Attr,
+    Release => u64,
+    Stage => u64,
 }
 
 impl<D: Doors> Shard<D> {

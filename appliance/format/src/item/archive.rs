@@ -1,11 +1,18 @@
 //! What the archive agents keep in the file system: fixity of released data, and their cursors.
 
 use crate::damage::Damage;
+use cairn_base::BLOCK_BYTES;
+use cairn_base::hash::crc32c_shifted;
 use std::mem::size_of;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// One combined CRC-32C over the blocks of an aligned file MiB that were released.
+/// Blocks of one item: an aligned file MiB.
+pub const FIXITY_BLOCKS: u64 = 256;
+
+/// One sum over the blocks of an aligned file MiB that were released: the XOR of each block's CRC-32C,
+/// shifted by the bytes behind it in the MiB. So blocks may come in any order, and all of them make the
+/// CRC-32C of the MiB.
 #[derive(
     FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy, Debug, PartialEq, Eq,
 )]
@@ -20,7 +27,36 @@ const _: () = assert!(size_of::<FixityItem>() == 36);
 
 impl FixityItem {
     pub fn parse(value: &[u8]) -> Result<FixityItem, Damage> {
-        super::exact::<FixityItem>(value, "fixity").copied()
+        let item = super::exact::<FixityItem>(value, "fixity").copied()?;
+        match item.is_empty() {
+            true => Err(Damage::Value("fixity of nothing")),
+            false => Ok(item),
+        }
+    }
+
+    pub const EMPTY: FixityItem = FixityItem { released: [U64::ZERO; 4], crc: U32::ZERO };
+
+    pub fn is_empty(&self) -> bool {
+        self.released == [U64::ZERO; 4]
+    }
+
+    /// Is the sum over this block of the MiB, too?
+    pub fn has(&self, block: u64) -> bool {
+        let word = self.released[(block / 64) as usize];
+        word.get() >> (block % 64) & 1 == 1
+    }
+
+    pub fn blocks(&self) -> impl Iterator<Item = u64> {
+        let item = *self;
+        (0..FIXITY_BLOCKS).filter(move |block| item.has(*block))
+    }
+
+    /// Takes in a block of the MiB, with the CRC-32C of its 4,096 bytes.
+    pub fn add(&mut self, block: u64, crc: u32) {
+        let word = &mut self.released[(block / 64) as usize];
+        *word = (word.get() | 1 << (block % 64)).into();
+        let behind = (FIXITY_BLOCKS - 1 - block) * BLOCK_BYTES as u64;
+        self.crc = (self.crc.get() ^ crc32c_shifted(crc, behind)).into();
     }
 }
 

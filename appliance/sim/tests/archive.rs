@@ -1,0 +1,356 @@
+//! Data that the archive has: released, offline, staged back. A reader gets the right bytes or is told to
+//! wait, whatever a crash leaves.
+
+use cairn_base::prng::Prng;
+use cairn_engine::attr::{Attr, SetAttr};
+use cairn_engine::name::Name;
+use cairn_engine::op::{
+    Create, CreateHow, Getattr, Read, Release, Setattr, Stability, Stage, Unlink, Write,
+};
+use cairn_engine::{Cred, FsError, Shard};
+use cairn_format::InodeNo;
+use cairn_sim::check::whole;
+use cairn_sim::machine::Halt;
+use cairn_sim::media::{Cut, CutEffect};
+use cairn_sim::world::{World, WorldConfig};
+use std::rc::Rc;
+
+const BLOCK: u64 = 4096;
+const MIB: u64 = 1 << 20;
+const ALL: u64 = 1 << 40;
+
+fn world(seed: u64) -> World {
+    let config = WorldConfig {
+        tablets: 3,
+        device_blocks: vec![1 << 16],
+        fua: seed.is_multiple_of(2),
+        memtable_bytes: [128 << 10, 1 << 20][(seed / 2 % 2) as usize],
+        log_blocks: 1024,
+    };
+    let mut world = World::new(seed, config);
+    world.format().expect("formatted");
+    world.boot(1 + (seed % 2) as usize).expect("booted");
+    world
+}
+
+fn content(seed: u64, len: u64) -> Vec<u8> {
+    let mut prng = Prng::new(seed ^ 0x6279_7465);
+    (0..len).map(|_| prng.next_u64() as u8 | 1).collect()
+}
+
+/// One agent, and one file.
+#[derive(Clone)]
+struct File {
+    shard: Rc<Shard<World>>,
+    ino: InodeNo,
+}
+
+async fn create(shard: &Rc<Shard<World>>, name: &str) -> Result<InodeNo, FsError> {
+    let (cred, dir) = (Cred::root(), InodeNo::ROOT);
+    let name = Name::parse(name.as_bytes()).expect("a name");
+    let how = CreateHow::Unchecked(SetAttr::default());
+    Ok(shard.call(Create { cred, dir, name, how }).await?.ino)
+}
+
+impl File {
+    async fn new(shard: &Rc<Shard<World>>, bytes: &[u8]) -> Result<File, FsError> {
+        let file = File { shard: shard.clone(), ino: create(shard, "file").await? };
+        for (nth, piece) in bytes.chunks(MIB as usize).enumerate() {
+            file.write(nth as u64 * MIB, piece, Stability::FileSync).await?;
+        }
+        Ok(file)
+    }
+
+    async fn write(&self, offset: u64, bytes: &[u8], stability: Stability) -> Result<(), FsError> {
+        let start = (offset % BLOCK) as usize;
+        let mut data = self.shard.arena().alloc(start + bytes.len());
+        data[start..start + bytes.len()].copy_from_slice(bytes);
+        let (cred, ino, len) = (Cred::root(), self.ino, bytes.len());
+        self.shard.call(Write { cred, ino, offset, data, len, stability }).await.map(drop)
+    }
+
+    async fn truncate(&self, size: u64) -> Result<(), FsError> {
+        let set = SetAttr { size: Some(size), ..SetAttr::default() };
+        let setattr = Setattr { cred: Cred::root(), ino: self.ino, set, guard: None };
+        self.shard.call(setattr).await.map(drop)
+    }
+
+    async fn attr(&self) -> Attr {
+        self.shard.call(Getattr { ino: self.ino }).await.expect("it is there")
+    }
+
+    async fn version(&self) -> u64 {
+        self.attr().await.data_version
+    }
+
+    async fn release(&self, offset: u64, len: u64, data_version: u64) -> Result<u64, FsError> {
+        self.shard.call(Release { ino: self.ino, offset, len, data_version }).await
+    }
+
+    async fn stage(&self, offset: u64, bytes: &[u8], data_version: u64) -> Result<u64, FsError> {
+        let mut data = self.shard.arena().alloc(bytes.len());
+        data[..bytes.len()].copy_from_slice(bytes);
+        let (ino, len) = (self.ino, bytes.len());
+        self.shard.call(Stage { ino, offset, data, len, data_version }).await
+    }
+
+    async fn read(&self, offset: u64, len: u64) -> Result<Vec<u8>, FsError> {
+        let len = len as u32;
+        let read = Read { cred: Cred::root(), ino: self.ino, offset, len };
+        self.shard.call(read).await.map(|data| data.to_vec())
+    }
+}
+
+/// Runs one file's story on shard 0, and the verifier over what it left.
+fn story<F: Future<Output = ()> + 'static>(seed: u64, tell: impl FnOnce(Rc<Shard<World>>) -> F) {
+    let mut world = world(seed);
+    let shard = world.shards()[0].clone();
+    world.machine().run(0, tell(shard)).expect("the machine runs");
+    world.crash();
+    whole::check(&world.media.borrow()).expect("nothing is found");
+}
+
+use std::future::Future;
+
+#[test]
+fn released_data_is_offline_and_comes_back_mib_by_mib() {
+    for seed in 0..4 {
+        story(seed, |shard| async move {
+            let bytes = content(seed, 2 * MIB + 5 * BLOCK + 100);
+            let file = File::new(&shard, &bytes).await.unwrap();
+            let before = file.attr().await;
+            let version = before.data_version;
+            assert_eq!((before.online_blocks, before.offline_blocks), (518, 0));
+
+            assert_eq!(file.release(0, ALL, version).await, Ok(518));
+            let after = file.attr().await;
+            assert_eq!((after.online_blocks, after.offline_blocks), (0, 518));
+            let same = |a: &Attr| (a.size, a.mtime, a.ctime, a.data_seq, a.data_version, a.mode);
+            assert_eq!(same(&after), same(&before));
+            assert!(after.meta_seq > before.meta_seq);
+            assert_eq!(file.release(0, ALL, version).await, Ok(0));
+
+            for at in [0, BLOCK, MIB, 2 * MIB + 5 * BLOCK] {
+                assert_eq!(file.read(at, 10).await, Err(FsError::Offline), "at {at}");
+            }
+            let refused = file.write(0, b"new", Stability::FileSync).await;
+            assert_eq!(refused, Err(FsError::Offline));
+            assert_eq!(file.truncate(MIB).await, Err(FsError::Offline));
+
+            // Half a MiB is not shown: only all of it can be compared with what was released.
+            let half = (MIB / 2) as usize;
+            assert_eq!(file.stage(0, &bytes[..half], version).await, Ok(128));
+            assert_eq!(file.read(0, 10).await, Err(FsError::Offline));
+            assert_eq!(file.attr().await.offline_blocks, 518);
+            assert_eq!(file.stage(0, &bytes[..half], version).await, Ok(0));
+            assert_eq!(file.stage(MIB / 2, &bytes[half..2 * half], version).await, Ok(128));
+            assert_eq!(file.read(0, MIB).await.as_deref(), Ok(&bytes[..2 * half]));
+            assert_eq!(file.read(MIB, 10).await, Err(FsError::Offline));
+
+            assert_eq!(file.stage(MIB, &bytes[2 * half..4 * half], version).await, Ok(256));
+            assert_eq!(file.stage(2 * MIB, &bytes[4 * half..], version).await, Ok(6));
+            let staged = file.attr().await;
+            assert_eq!((staged.online_blocks, staged.offline_blocks), (518, 0));
+            assert_eq!(same(&staged), same(&before));
+            for (nth, piece) in bytes.chunks(MIB as usize).enumerate() {
+                assert_eq!(file.read(nth as u64 * MIB, MIB).await.as_deref(), Ok(piece));
+            }
+            file.write(0, b"new", Stability::FileSync).await.unwrap();
+        });
+    }
+}
+
+#[test]
+fn other_bytes_than_those_released_are_refused_and_nobody_sees_them() {
+    story(1, |shard| async move {
+        let bytes = content(1, MIB);
+        let file = File::new(&shard, &bytes).await.unwrap();
+        let version = file.version().await;
+        file.release(0, ALL, version).await.unwrap();
+        let half = (MIB / 2) as usize;
+        let mut wrong = bytes.clone();
+        wrong[700_000] ^= 1;
+        file.stage(0, &wrong[..half], version).await.unwrap();
+        let refused = file.stage(MIB / 2, &wrong[half..], version).await;
+        assert_eq!(refused, Err(FsError::FixityMismatch));
+        assert_eq!(file.read(0, 10).await, Err(FsError::Offline));
+        assert_eq!(file.attr().await.offline_blocks, 256);
+        // All of the MiB is wanted again, as nobody knows which half was wrong.
+        file.stage(MIB / 2, &bytes[half..], version).await.unwrap();
+        assert_eq!(file.read(MIB / 2, 10).await, Err(FsError::Offline));
+        file.stage(0, &bytes[..half], version).await.unwrap();
+        assert_eq!(file.read(0, MIB).await, Ok(bytes));
+    });
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_and_changes_nothing() {
+    story(2, |shard| async move {
+        let bytes = content(2, 3 * BLOCK + 10);
+        let file = File::new(&shard, &bytes).await.unwrap();
+        let version = file.version().await;
+        assert_eq!(file.release(0, ALL, version + 1).await, Err(FsError::VersionMismatch));
+        assert_eq!(file.release(0, ALL, 0).await, Err(FsError::VersionMismatch));
+        for (offset, len) in [(1, BLOCK), (0, 10), (u64::MAX - 4095, 2 * BLOCK)] {
+            assert_eq!(file.release(offset, len, version).await, Err(FsError::Invalid));
+        }
+        assert_eq!(file.release(5, 0, 77).await, Ok(0));
+        let root = File { ino: InodeNo::ROOT, ..file.clone() };
+        assert_eq!(root.release(0, ALL, 0).await, Err(FsError::IsDirectory));
+        assert_eq!(file.attr().await.online_blocks, 4);
+
+        file.release(0, ALL, version).await.unwrap();
+        assert_eq!(file.stage(0, &bytes, version - 1).await, Err(FsError::VersionMismatch));
+        for (offset, len) in [(1, 10), (0, 10), (0, 4 * BLOCK), (3 * BLOCK, 11), (8 * BLOCK, 10)] {
+            let some = vec![1; len as usize];
+            let refused = file.stage(offset, &some, version).await;
+            assert_eq!(refused, Err(FsError::Invalid), "{offset} {len}");
+        }
+        let far = file.stage(u64::MAX - 4095, &[1; 4096], version).await;
+        assert_eq!(far, Err(FsError::Invalid));
+        assert_eq!(file.read(0, 1).await, Err(FsError::Offline));
+        assert_eq!(file.stage(0, &bytes, version).await, Ok(4));
+        assert_eq!(file.read(0, MIB).await, Ok(bytes));
+    });
+}
+
+#[test]
+fn a_write_since_the_copy_keeps_a_file_from_being_released() {
+    story(3, |shard| async move {
+        let file = File::new(&shard, &content(3, 20 * BLOCK)).await.unwrap();
+        let version = file.version().await;
+        file.write(BLOCK, b"since", Stability::Unstable).await.unwrap();
+        assert_eq!(file.release(0, ALL, version).await, Err(FsError::VersionMismatch));
+        // What is buffered belongs to the version that is shown.
+        let version = file.version().await;
+        assert_eq!(file.release(0, ALL, version).await, Ok(20));
+    });
+}
+
+/// What is where, block by block: the bytes as they ought to be.
+struct Model {
+    bytes: Vec<u8>,
+    version: u64,
+}
+
+async fn compare(file: &File, model: &Model) -> u64 {
+    let attr = file.attr().await;
+    assert_eq!(attr.size, model.bytes.len() as u64);
+    let mut offline = 0;
+    for (nth, piece) in model.bytes.chunks(BLOCK as usize).enumerate() {
+        match file.read(nth as u64 * BLOCK, BLOCK).await {
+            Ok(read) => assert!(read == piece, "block {nth} is not what it was"),
+            Err(FsError::Offline) => offline += 1,
+            Err(error) => panic!("block {nth}: {error}"),
+        }
+    }
+    assert_eq!(attr.offline_blocks, offline);
+    offline
+}
+
+async fn agent(file: File, model: Rc<Model>, mut prng: Prng) {
+    let blocks = (model.bytes.len() as u64).div_ceil(BLOCK);
+    loop {
+        let first = prng.below(blocks);
+        let bits = prng.below(9);
+        let count = 1 + prng.below(1 << bits);
+        let offset = first * BLOCK;
+        if prng.percent(50) {
+            // Of the staged data in it, too.
+            file.release(offset, count * BLOCK, model.version).await.expect("it is its version");
+            continue;
+        }
+        let end = (offset + count.min(256) * BLOCK).min(model.bytes.len() as u64);
+        let mut bytes = model.bytes[offset as usize..end as usize].to_vec();
+        if prng.percent(20) {
+            let at = prng.below(bytes.len() as u64) as usize;
+            // A zero, which a hole would take for its own.
+            bytes[at] = if bytes[at] == 0 { 0 } else { bytes[at] ^ 2 };
+        }
+        match file.stage(offset, &bytes, model.version).await {
+            Ok(_) | Err(FsError::FixityMismatch) => {}
+            Err(error) => panic!("stage of {offset} to {end}: {error}"),
+        }
+    }
+}
+
+/// A file with small and large extents, holes, and an end that was cut.
+async fn mixed(shard: &Rc<Shard<World>>, seed: u64) -> Result<(File, Model), FsError> {
+    let mut prng = Prng::new(seed ^ 0x6d69_7865);
+    let file = File { shard: shard.clone(), ino: create(shard, "file").await? };
+    let mut bytes: Vec<u8> = Vec::new();
+    for nth in 0..12 {
+        let offset = prng.below(600) * BLOCK + prng.below(2) * prng.below(BLOCK);
+        let bits = 6 + prng.below(14);
+        let some = content(seed * 100 + nth, 1 + prng.below(1 << bits));
+        let stability =
+            if prng.percent(50) { Stability::FileSync } else { Stability::Unstable };
+        file.write(offset, &some, stability).await?;
+        let end = offset as usize + some.len();
+        bytes.resize(bytes.len().max(end), 0);
+        bytes[offset as usize..end].copy_from_slice(&some);
+    }
+    let size = bytes.len() as u64 - prng.below(5000).min(bytes.len() as u64 / 2);
+    bytes.truncate(size as usize);
+    file.truncate(size).await?;
+    let version = file.version().await;
+    Ok((file, Model { bytes, version }))
+}
+
+#[test]
+fn whatever_a_power_cut_leaves_is_right_or_offline() {
+    for seed in 0..40 {
+        let mut prng = Prng::new(seed);
+        let mut world = world(seed);
+        let shard = world.shards()[0].clone();
+        let made = world.machine().run(0, async move { mixed(&shard, seed).await });
+        let (file, model) = made.expect("the machine runs").expect("there is room");
+        let (ino, model) = (file.ino, Rc::new(model));
+        drop(file);
+        let mut met_offline = 0;
+        for _ in 0..6 {
+            let bits = prng.below(9);
+            let command = world.media.borrow().commands() + 1 + prng.below(1 << bits);
+            let effect = if prng.percent(50) { CutEffect::Before } else { CutEffect::After };
+            world.media.borrow_mut().set_cut(Some(Cut { command, effect }));
+            let file = File { shard: world.shards()[0].clone(), ino };
+            let agents = [file.clone(), file];
+            let [one, other] = agents.map(|file| {
+                agent(file, model.clone(), Prng::new(prng.next_u64()))
+            });
+            world.machine().spawn(0, one);
+            let halted = world.machine().run(0, other);
+            assert!(matches!(halted, Err(Halt::PowerOff)), "seed {seed}: {halted:?}");
+            world.crash();
+            whole::check(&world.media.borrow()).unwrap_or_else(|what| panic!("seed {seed}: {what}"));
+            world.media.borrow_mut().power_on();
+            world.media.borrow_mut().set_cut(None);
+            world.boot(1 + prng.below(2) as usize).expect("booted");
+            let file = File { shard: world.shards()[0].clone(), ino };
+            let model = model.clone();
+            met_offline +=
+                world.machine().run(0, async move { compare(&file, &model).await }).unwrap();
+        }
+        assert!(met_offline > 0, "seed {seed}: nothing was ever offline");
+        // All of it comes back, and goes with the file.
+        let file = File { shard: world.shards()[0].clone(), ino };
+        let back = async move {
+            for (nth, piece) in model.bytes.chunks(MIB as usize).enumerate() {
+                let stage = async || file.stage(nth as u64 * MIB, piece, model.version).await;
+                // Wrong bytes that wait there for the rest are found by it, and go.
+                if stage().await == Err(FsError::FixityMismatch) {
+                    stage().await.expect("these are the right bytes");
+                }
+            }
+            assert_eq!(compare(&file, &model).await, 0);
+            file.release(0, ALL, model.version).await.unwrap();
+            let (cred, dir) = (Cred::root(), InodeNo::ROOT);
+            let name = Name::parse(b"file").expect("a name");
+            file.shard.call(Unlink { cred, dir, name }).await.unwrap();
+        };
+        world.machine().run(0, back).expect("the machine runs");
+        world.machine().idle(cairn_base::Nanos::from_secs(2)).expect("nothing stops it");
+        world.crash();
+        whole::check(&world.media.borrow()).unwrap_or_else(|what| panic!("seed {seed}: {what}"));
+    }
+}
