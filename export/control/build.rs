@@ -6,6 +6,8 @@ const PRINTED: &[&str] = &[
     "ShardStatus",
     "DeviceStatus",
     "DfEntry",
+    "ReleaseReply",
+    "StageReply",
     "ResizedDevice",
     "StatfsReply",
     "StatReply",

@@ -206,6 +206,20 @@ impl Client {
         again(|| finish(self.nfs.read(&args)))
     }
 
+    /// The first answer, "not now" included.
+    pub fn read_once(
+        &mut self,
+        file: &nfs_fh3,
+        offset: u64,
+        count: u32,
+    ) -> Answer<READ3resok<'static>> {
+        let args = READ3args { file: file.clone(), offset, count };
+        match finish(self.nfs.read(&args)).map_err(Fault::of_rpc)? {
+            Nfs3Result::Ok(reply) => Ok(reply),
+            Nfs3Result::Err((status, _)) => Err(Fault::Status(status)),
+        }
+    }
+
     pub fn write(
         &mut self,
         file: &nfs_fh3,

@@ -86,6 +86,17 @@ pub async fn answer<D: Doors>(
         ControlRequest::Damage { after, count_max } => {
             Ok(ControlReply::Damage(shard.damage(after, count_max).await?))
         }
+        ControlRequest::Release { ino, offset, len, data_version } => {
+            let release = op::Release { ino, offset, len, data_version };
+            Ok(ControlReply::Blocks(shard.call(release).await?))
+        }
+        ControlRequest::Stage { ino, offset, data: bytes, data_version } => {
+            let len = bytes.len();
+            let mut data = shard.arena().alloc(len);
+            data[..len].copy_from_slice(&bytes);
+            let stage = op::Stage { ino, offset, data, len, data_version };
+            Ok(ControlReply::Blocks(shard.call(stage).await?))
+        }
         ControlRequest::Snapshot(id, step) => Ok(match step {
             SnapshotStep::Begin => ControlReply::Cut(Box::new(shard.begin_snapshot(id).await?)),
             SnapshotStep::Resume => ControlReply::Held(shard.resume_log(id)),

@@ -13,6 +13,8 @@ use std::error::Error as _;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 
@@ -210,6 +212,24 @@ impl Client {
     ) -> Result<Stream<proto::ScrubReply>, ClientError> {
         let replies = self.service.scrub(request).await.map_err(refused)?.into_inner();
         Ok(Stream { replies })
+    }
+
+    /// How far a release is, one reply after another; the last one counts.
+    pub async fn release(
+        &mut self,
+        request: proto::ReleaseRequest,
+    ) -> Result<Stream<proto::ReleaseReply>, ClientError> {
+        let replies = self.service.release(request).await.map_err(refused)?.into_inner();
+        Ok(Stream { replies })
+    }
+
+    /// The first piece says where they go.
+    pub async fn stage(
+        &mut self,
+        pieces: mpsc::Receiver<proto::StageRequest>,
+    ) -> Result<proto::StageReply, ClientError> {
+        let reply = self.service.stage(ReceiverStream::new(pieces)).await;
+        reply.map(tonic::Response::into_inner).map_err(refused)
     }
 
     pub async fn counters(&mut self, prefix: &str) -> Result<Vec<proto::Counter>, ClientError> {

@@ -13,6 +13,7 @@ pub mod foreign;
 pub mod request;
 
 mod answer;
+mod archive;
 mod bridge;
 mod changes;
 mod check;

@@ -74,6 +74,20 @@ pub enum ControlRequest {
     Scrub(Command),
     /// How far a scrub is.
     ScrubReport,
+    /// A range of whole blocks.
+    Release {
+        ino: InodeNo,
+        offset: u64,
+        len: u64,
+        data_version: u64,
+    },
+    /// At most 1 MiB.
+    Stage {
+        ino: InodeNo,
+        offset: u64,
+        data: Vec<u8>,
+        data_version: u64,
+    },
     /// What is known to be damaged, behind a place.
     Damage {
         after: Option<(TabletId, Key)>,
@@ -110,6 +124,8 @@ pub enum ControlReply {
     /// Whether the snapshot was held until now.
     Held(bool),
     Scrub(Box<ScrubReport>),
+    /// Released, or staged.
+    Blocks(u64),
     /// In order; none at the end.
     Damage(Vec<Damaged>),
 }

@@ -15,7 +15,7 @@ use crate::request::{
 };
 use crate::server::ShowExports;
 use crate::status::{self, unexpected};
-use crate::{changes, consumers, counters, devices, memory, paths, scrub, xattrs};
+use crate::{archive, changes, consumers, counters, devices, memory, paths, scrub, xattrs};
 use cairn_base::BLOCK_BYTES;
 use cairn_engine::FsError;
 use cairn_engine::attr::{Attr, FileKind};
@@ -376,6 +376,25 @@ impl Control for Service {
         let shard = self.shards[0].clone();
         tokio::spawn(scrub::run(shard, command, request.follow, replies));
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    type ReleaseStream = ReceiverStream<Result<proto::ReleaseReply, Status>>;
+
+    async fn release(
+        &self,
+        request: Request<proto::ReleaseRequest>,
+    ) -> Result<Response<Self::ReleaseStream>, Status> {
+        let asked = archive::parse_release(&request.into_inner())?;
+        let (sender, replies) = mpsc::channel(1);
+        tokio::spawn(archive::run_release(self.shards[0].clone(), asked, sender));
+        Ok(Response::new(ReceiverStream::new(replies)))
+    }
+
+    async fn stage(
+        &self,
+        request: Request<tonic::Streaming<proto::StageRequest>>,
+    ) -> Result<Response<proto::StageReply>, Status> {
+        archive::stage(&self.shards[0], request.into_inner()).await.map(Response::new)
     }
 
     async fn counters(

@@ -15,10 +15,12 @@ mod list_hidden_xattrs;
 mod listfattr;
 mod man;
 mod print;
+mod release;
 mod resize_devices;
 mod scrub;
 mod serve;
 mod setfattr;
+mod stage;
 mod stat;
 mod statfs;
 mod status;
@@ -51,6 +53,8 @@ pub enum Command {
     Setfattr(setfattr::Setfattr),
     Listfattr(listfattr::Listfattr),
     ListHiddenXattrs(list_hidden_xattrs::ListHiddenXattrs),
+    Release(release::Release),
+    Stage(stage::Stage),
     ResizeDevices(resize_devices::ResizeDevices),
     Scrub(scrub::Scrub),
     Counters(counters::Counters),
@@ -84,6 +88,8 @@ impl Command {
             Command::Setfattr(_) => "setfattr",
             Command::Listfattr(_) => "listfattr",
             Command::ListHiddenXattrs(_) => "list-hidden-xattrs",
+            Command::Release(_) => "release",
+            Command::Stage(_) => "stage",
             Command::ResizeDevices(_) => "resize-devices",
             Command::Scrub(_) => "scrub",
             Command::Counters(_) => "counters",
@@ -115,6 +121,8 @@ impl Command {
             Command::Setfattr(set) => set.run(globals),
             Command::Listfattr(list) => list.run(globals),
             Command::ListHiddenXattrs(list) => list.run(globals),
+            Command::Release(release) => release.run(globals),
+            Command::Stage(stage) => stage.run(globals),
             Command::ResizeDevices(resize) => resize.run(globals),
             Command::Scrub(scrub) => scrub.run(globals),
             Command::Counters(counters) => counters.run(globals),
