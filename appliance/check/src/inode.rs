@@ -69,6 +69,8 @@ pub(crate) struct Current {
     name_bytes: u64,
     subdirectories: u64,
     position_max: Option<u64>,
+    /// Sums of released data.
+    fixities: u64,
     pub mapping: Mapping,
 }
 
@@ -84,6 +86,7 @@ impl Current {
             name_bytes: 0,
             subdirectories: 0,
             position_max: None,
+            fixities: 0,
             mapping: Mapping::of(ino),
         }
     }
@@ -137,8 +140,10 @@ impl Current {
                 let sums = Checksums::parse(value)?;
                 self.mapping.checksums(group, &sums, judge.data, judge.findings());
             }
-            ParsedKey::Fixity { .. } => {
-                FixityItem::parse(value)?;
+            ParsedKey::Fixity { mib, .. } => {
+                let fixity = FixityItem::parse(value)?;
+                self.mapping.fixity(mib, &fixity, judge.findings());
+                self.fixities += 1;
             }
             _ => return Err(Damage::Value("key")),
         }
@@ -276,6 +281,9 @@ impl Current {
     fn finish_without_data(&self, item: &InodeItem, judge: &Judge<'_>) {
         if self.mapping.extents > 0 {
             self.note(judge, "extent", "has extents and is no regular file");
+        }
+        if self.fixities > 0 {
+            self.note(judge, "fixity", "has sums of released data and is no regular file");
         }
         let (online, offline) = (item.online_blocks, item.offline_blocks);
         if online.get() > 0 || offline.get() > 0 {

@@ -1,10 +1,11 @@
-//! One file's blocks: extents, and the checksums that go with them.
+//! One file's blocks: extents, the checksums that go with them, and the sums of what was released.
 //!
-//! Both come in file order, extents first. An extent stays inside an aligned file MiB, inside the
+//! Each comes in file order, extents first and sums last. An extent stays inside an aligned file MiB, inside the
 //! file's size, and begins where the one before has ended or later. Every block that is mapped and
-//! written has a checksum and no other block has one; a block on the archive tier that keeps its run
-//! may have either. What is removed in steps loses its extents first: of an inode without a name, and
-//! behind the size of one that is being truncated, checksums may be left over.
+//! written has a checksum and no other block has one; so has a block that was staged and waits offline for the
+//! rest of its MiB. A sum is over offline blocks only, and over all that wait: one over others would never come
+//! out, what waits without one would wait for ever. What is removed in steps loses its extents first: of an inode without a name, and
+//! behind the size of one that is being truncated, checksums and sums may be left over.
 
 use crate::report::{Findings, Object};
 use crate::space::{Owner, Space};
@@ -12,9 +13,10 @@ use cairn_base::{BLOCK_BYTES, BlockNo, Run};
 use cairn_format::InodeNo;
 use cairn_format::item::{
     CHECKSUMS_PER_ITEM, Checksums, EXTENT_INLINE, EXTENT_OFFLINE, EXTENT_UNWRITTEN, ExtentHead,
-    INODE_TRUNCATING, InodeItem,
+    FixityItem, INODE_TRUNCATING, InodeItem,
 };
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// Blocks of an aligned file MiB.
 const MIB_BLOCKS: u64 = (1 << 20) / BLOCK_BYTES as u64;
@@ -27,13 +29,17 @@ pub(crate) struct DataRead {
     pub crcs: Vec<u32>,
 }
 
-/// A mapped part of the file whose checksums have not come yet.
+/// A mapped and written part of the file whose checksums, one for each block, have not come yet.
 struct Mapped {
     first: u64,
     blocks: u64,
     start: BlockNo,
-    /// Written, so each block has a checksum.
-    checked: bool,
+}
+
+/// Offline blocks: none of them has a run, or all do.
+struct Offline {
+    blocks: Range<u64>,
+    staged: bool,
 }
 
 pub(crate) struct Mapping {
@@ -46,6 +52,8 @@ pub(crate) struct Mapping {
     /// Behind the last byte that is not a hole; what is allocated and unwritten does not count.
     end_bytes: u64,
     waiting: VecDeque<Mapped>,
+    /// Offline blocks whose sums have not come yet, neighbours together.
+    unsummed: VecDeque<Offline>,
     /// From this block on the file's data is being removed.
     removed_from: Option<u64>,
     pub reads: Vec<DataRead>,
@@ -61,6 +69,7 @@ impl Mapping {
             extents: 0,
             end_bytes: 0,
             waiting: VecDeque::new(),
+            unsummed: VecDeque::new(),
             removed_from: None,
             reads: Vec::new(),
         }
@@ -102,6 +111,9 @@ impl Mapping {
             (false, false) => self.online += blocks,
             (false, true) => {}
         }
+        if head.is(EXTENT_OFFLINE) && !overlaps {
+            self.offline_extent(first..end, head.start.get() != 0);
+        }
         if head.is(EXTENT_INLINE) || head.start.get() == 0 {
             return;
         }
@@ -109,8 +121,7 @@ impl Mapping {
         let run = Run::new(start, blocks);
         let inside = space.claim(run, Owner::Data(self.inode), findings);
         if inside && !unwritten && !overlaps {
-            let checked = !head.is(EXTENT_OFFLINE);
-            self.waiting.push_back(Mapped { first, blocks, start, checked });
+            self.waiting.push_back(Mapped { first, blocks, start });
         }
     }
 
@@ -147,7 +158,7 @@ impl Mapping {
                 match sums.get(slot) {
                     Some(crc) => crcs.push(crc),
                     None => {
-                        missing |= u64::from(front.checked) << slot;
+                        missing |= 1 << slot;
                         flush(&mut crcs, &mut self.reads, n);
                     }
                 }
@@ -177,14 +188,80 @@ impl Mapping {
         note(sums.mask & !mapped & kept, "a checksum without mapped data");
     }
 
+    fn offline_extent(&mut self, blocks: Range<u64>, staged: bool) {
+        match self.unsummed.back_mut() {
+            Some(last) if last.blocks.end == blocks.start && last.staged == staged => {
+                last.blocks.end = blocks.end;
+            }
+            _ => self.unsummed.push_back(Offline { blocks, staged }),
+        }
+    }
+
+    /// The sum of what was released in an aligned MiB of the file.
+    pub fn fixity(&mut self, mib: u64, fixity: &FixityItem, findings: &Findings) {
+        let Some(from) = mib.checked_mul(MIB_BLOCKS).filter(|from| *from <= 1 << 52) else {
+            let object = Object::FileBlock { inode: self.inode, file_block: mib };
+            findings.note("fixity", object, "a MiB behind the largest file");
+            return;
+        };
+        self.unsummed_before(from, findings);
+        let to = from + MIB_BLOCKS;
+        let mut offline = [false; MIB_BLOCKS as usize];
+        while let Some(front) = self.unsummed.front_mut().filter(|front| front.blocks.start < to) {
+            let part = front.blocks.start..front.blocks.end.min(to);
+            let lonely = |block: &u64| front.staged && !fixity.has(block - from);
+            let alone = part.clone().filter(lonely).collect::<Vec<_>>();
+            offline[(part.start - from) as usize..(part.end - from) as usize].fill(true);
+            front.blocks.start = part.end;
+            if front.blocks.is_empty() {
+                self.unsummed.pop_front();
+            }
+            self.note_alone(&alone, findings);
+        }
+        let kept = |block: &u64| self.removed_from.is_none_or(|removed| from + block < removed);
+        let is_online = |block: &u64| !offline[*block as usize];
+        let online: Vec<u64> = fixity.blocks().filter(is_online).filter(kept).collect();
+        if let Some(first) = online.first() {
+            let object = Object::FileBlock { inode: self.inode, file_block: from + first };
+            let detail =
+                format!("a sum over {} blocks of its MiB that are not offline", online.len());
+            findings.note("fixity", object, detail);
+        }
+    }
+
+    fn unsummed_before(&mut self, block: u64, findings: &Findings) {
+        while let Some(front) = self.unsummed.front_mut().filter(|front| front.blocks.start < block)
+        {
+            let part = front.blocks.start..front.blocks.end.min(block);
+            let staged = front.staged;
+            front.blocks.start = part.end;
+            if front.blocks.is_empty() {
+                self.unsummed.pop_front();
+            }
+            if staged {
+                let alone = [part.start];
+                self.note_alone(&alone, findings);
+            }
+        }
+    }
+
+    /// Blocks that were staged and are in no sum.
+    fn note_alone(&self, blocks: &[u64], findings: &Findings) {
+        let first = blocks
+            .first()
+            .filter(|first| self.removed_from.is_none_or(|removed| **first < removed));
+        if let Some(first) = first {
+            let object = Object::FileBlock { inode: self.inode, file_block: *first };
+            findings.note("fixity", object, "staged data waits for a sum that is not there");
+        }
+    }
+
     fn missing_before(&mut self, block: u64, findings: &Findings) {
         while let Some(front) = self.waiting.front_mut().filter(|front| front.first < block) {
             let blocks = front.blocks.min(block - front.first);
-            if front.checked {
-                let object = Object::FileBlock { inode: self.inode, file_block: front.first };
-                let detail = format!("mapped data without a checksum ({blocks} blocks)");
-                findings.note("checksum", object, detail);
-            }
+            let object = Object::FileBlock { inode: self.inode, file_block: front.first };
+            let detail = format!("mapped data without a checksum ({blocks} blocks)");
+            findings.note("checksum", object, detail);
             front.first += blocks;
             front.start = front.start.after(blocks);
             front.blocks -= blocks;
@@ -197,6 +274,7 @@ impl Mapping {
     /// All items of the file have come.
     pub fn finish(&mut self, item: &InodeItem, findings: &Findings) {
         self.missing_before(u64::MAX, findings);
+        self.unsummed_before(u64::MAX, findings);
         let note = |kind, detail: String| findings.note(kind, Object::Inode(self.inode), detail);
         let size = item.size.get();
         let room = size.next_multiple_of(BLOCK_BYTES as u64);

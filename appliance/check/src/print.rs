@@ -348,7 +348,10 @@ fn fields(key: &ParsedKey, value: &[u8]) -> Result<Value, Damage> {
             let mask = format!("{:016x}", sums.mask);
             json!({ "mask": mask, "crcs": crcs.collect::<Vec<_>>() })
         }
-        ParsedKey::Fixity { .. } => json!({ "crc": FixityItem::parse(value)?.crc.get() }),
+        ParsedKey::Fixity { .. } => {
+            let fixity = FixityItem::parse(value)?;
+            json!({ "crc": fixity.crc.get(), "blocks": fixity.blocks().count() })
+        }
         ParsedKey::Deletion(..) => {
             let (head, last, xattrs) = DeletionHead::parse(value)?;
             json!({

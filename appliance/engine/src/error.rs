@@ -147,10 +147,10 @@ impl std::fmt::Display for FsError {
             FsError::GuardMismatch => "the file changed in between",
             FsError::BadPosition => "no such directory position",
             FsError::VersionMismatch => {
-                "the file's data has changed since: another data version"
+                "the file's data has changed since: another data version; copy it out again"
             }
             FsError::FixityMismatch => {
-                "these are not the bytes that were released; the data stays offline"
+                "these are not the bytes that were released: dropped, the data stays offline; stage the MiB again"
             }
             FsError::Offline => "the data is offline",
             FsError::Busy => "busy, try again",

@@ -14,7 +14,9 @@ use tokio::task::JoinSet;
 use tonic::{Status, Streaming};
 
 /// Bytes released between two replies.
-const RELEASE_BYTES: u64 = 16 << 30;
+pub(crate) const RELEASE_BYTES: u64 = 16 << 30;
+/// Bytes of one piece of a stage: what the engine takes at once.
+const PIECE_BYTES_MAX: usize = 1 << 20;
 /// Pieces of one stage that are written at once.
 const STAGES_MAX: usize = 4;
 
@@ -56,12 +58,16 @@ pub(crate) async fn run_release(shard: Caller, asked: Releasing, replies: Replie
 
 async fn release(shard: &Caller, asked: Releasing, replies: &Replies) -> Result<(), Status> {
     let Releasing { ino, offset, length, data_version } = asked;
+    if length == Some(0) {
+        let nothing = ReleaseReply { released_blocks: 0 };
+        return replies.send(Ok(nothing)).await.map_err(|_| Status::cancelled("nobody listens"));
+    }
     let size = attr(shard, ino).await?.size.next_multiple_of(BLOCK);
     let end = length.map_or(size, |length| offset + length);
     let (mut at, mut released_blocks) = (offset, 0);
     loop {
         // One call at least, which looks at the version; and what is behind the end costs nothing.
-        let len = end.saturating_sub(at).min(RELEASE_BYTES).max(BLOCK);
+        let len = end.saturating_sub(at).clamp(BLOCK, RELEASE_BYTES);
         let call = ControlRequest::Release { ino, offset: at, len, data_version };
         released_blocks += blocks(shard, call).await?;
         at = at.saturating_add(len);
@@ -87,38 +93,66 @@ async fn blocks(shard: &Caller, request: ControlRequest) -> Result<u64, Status> 
     }
 }
 
+/// Where the bytes of one stage go: the next ones at `at`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Staging {
+    pub ino: InodeNo,
+    pub at: u64,
+    pub data_version: u64,
+}
+
+/// Where one piece goes, behind those before it, and its bytes, at most 1 MiB. Their end has no overflow.
+pub(crate) fn parse_piece(
+    before: Option<Staging>,
+    piece: StageRequest,
+) -> Result<(Staging, Vec<u8>), Status> {
+    let place = match (before, piece.target) {
+        (Some(place), None) => place,
+        (None, Some(target)) => Staging {
+            ino: parse_ino(target.ino)?,
+            at: target.offset,
+            data_version: target.data_version,
+        },
+        (None, None) => return Err(status::invalid("a stage says in which file")),
+        (Some(_), Some(_)) => return Err(status::invalid("one stage is of one file")),
+    };
+    if piece.data.len() > PIECE_BYTES_MAX {
+        return Err(status::invalid("a piece of a stage has at most 1 MiB"));
+    }
+    if !place.at.is_multiple_of(BLOCK) {
+        return Err(status::invalid("a piece of a stage begins at a multiple of 4096"));
+    }
+    match place.at.checked_add(piece.data.len() as u64) {
+        Some(_) => Ok((place, piece.data)),
+        None => Err(status::invalid("no file is that large")),
+    }
+}
+
 /// Takes the client's bytes as fast as they are written, and answers when all of them are.
 pub(crate) async fn stage(
     shard: &Caller,
     mut pieces: Streaming<StageRequest>,
 ) -> Result<StageReply, Status> {
-    let first = pieces.message().await?;
-    let first = first.ok_or_else(|| status::invalid("a stage says in which file"))?;
-    let target = first.target.ok_or_else(|| status::invalid("a stage says in which file"))?;
-    let ino = parse_ino(target.ino)?;
-    let data_version = target.data_version;
     let mut under_way = JoinSet::new();
     let mut reply = StageReply::default();
-    let mut at = target.offset;
-    let mut next = Some(first.data);
-    while let Some(data) = next {
+    let mut place = None;
+    while let Some(piece) = pieces.message().await? {
+        let (staging, data) = parse_piece(place, piece)?;
+        let Staging { ino, at, data_version } = staging;
         let len = data.len() as u64;
         if len > 0 {
             let call = ControlRequest::Stage { ino, offset: at, data, data_version };
             let shard = shard.clone();
             under_way.spawn(async move { blocks(&shard, call).await });
         }
-        at = at.checked_add(len).ok_or_else(|| status::invalid("no file is that large"))?;
+        place = Some(Staging { at: at + len, ..staging });
         reply.bytes += len;
         while under_way.len() >= STAGES_MAX {
             reply.staged_blocks += landed(&mut under_way).await?.unwrap_or_default();
         }
-        next = match pieces.message().await? {
-            Some(piece) if piece.target.is_some() => {
-                return Err(status::invalid("one stage is of one file"));
-            }
-            piece => piece.map(|piece| piece.data),
-        };
+    }
+    if place.is_none() {
+        return Err(status::invalid("a stage says in which file"));
     }
     while let Some(staged) = landed(&mut under_way).await? {
         reply.staged_blocks += staged;
@@ -138,6 +172,7 @@ async fn landed(pieces: &mut JoinSet<Result<u64, Status>>) -> Result<Option<u64>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::StageTarget;
 
     fn request(offset: u64, length: Option<u64>) -> ReleaseRequest {
         ReleaseRequest { ino: 7, data_version: 1, offset, length }
@@ -152,5 +187,33 @@ mod tests {
             assert!(parse_release(&request(offset, length)).is_err());
         }
         assert!(parse_release(&ReleaseRequest { ino: 0, ..request(0, None) }).is_err());
+    }
+
+    fn piece(offset: Option<u64>, len: usize) -> StageRequest {
+        let target = offset.map(|offset| StageTarget { ino: 7, data_version: 3, offset });
+        StageRequest { target, data: vec![1; len] }
+    }
+
+    #[test]
+    fn pieces_follow_each_other_in_one_file() {
+        let begun = parse_piece(None, piece(Some(8192), 4096)).expect("sound");
+        let ino = InodeNo::from_raw(7).expect("not zero");
+        let first = Staging { ino, at: 8192, data_version: 3 };
+        assert_eq!(begun, (first, vec![1; 4096]));
+        let next = Staging { at: 12288, ..first };
+        let last = parse_piece(Some(next), piece(None, 10)).expect("sound");
+        assert_eq!(last, (next, vec![1; 10]));
+        let behind = Staging { at: 12298, ..first };
+        for (before, piece) in [
+            (None, piece(None, 1)),
+            (None, piece(Some(1), 1)),
+            (None, piece(Some(0), PIECE_BYTES_MAX + 1)),
+            (None, piece(Some(u64::MAX - 4095), 4096)),
+            (Some(next), piece(Some(12288), 1)),
+            (Some(behind), piece(None, 1)),
+        ] {
+            let refused = parse_piece(before, piece).expect_err("refused");
+            assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+        }
     }
 }

@@ -4,10 +4,11 @@
 //! Each arm is what the service's method of that name does first. What a method then asks of shards,
 //! and how often, is not here.
 
+use crate::archive::{Releasing, Staging};
 use crate::proto;
 use crate::request::{ControlRequest, Position};
 use crate::service::{parse_ino, parse_target, parse_walk};
-use crate::{changes, consumers, devices, xattrs};
+use crate::{archive, changes, consumers, devices, xattrs};
 use cairn_engine::DeviceSpace;
 use cairn_format::Seq;
 use prost::Message;
@@ -28,10 +29,12 @@ pub enum Method {
     SetXattr,
     RemoveXattr,
     ListXattrs,
+    Release,
+    Stage,
 }
 
 impl Method {
-    pub const ALL: [Method; 12] = [
+    pub const ALL: [Method; 14] = [
         Method::Stat,
         Method::WalkInodes,
         Method::Changes,
@@ -44,6 +47,8 @@ impl Method {
         Method::SetXattr,
         Method::RemoveXattr,
         Method::ListXattrs,
+        Method::Release,
+        Method::Stage,
     ];
 }
 
@@ -124,6 +129,18 @@ pub fn asked(
         Method::ListXattrs => {
             let inode = decode::<proto::ListXattrsRequest>(message)?.inode;
             parse_target(xattrs::target(inode)).map(ControlRequest::Stat).map(Some).map_err(because)
+        }
+        Method::Release => {
+            let asked = archive::parse_release(&decode(message)?).map_err(because)?;
+            let Releasing { ino, offset, length, data_version } = asked;
+            // Without a length it goes to the end, in calls of so much.
+            let len = length.unwrap_or(archive::RELEASE_BYTES);
+            Ok(Some(ControlRequest::Release { ino, offset, len, data_version }))
+        }
+        Method::Stage => {
+            let piece = archive::parse_piece(None, decode(message)?).map_err(because)?;
+            let (Staging { ino, at: offset, data_version }, data) = piece;
+            Ok(Some(ControlRequest::Stage { ino, offset, data, data_version }))
         }
     }
 }

@@ -61,7 +61,8 @@ impl Release {
             Ok(done)
         })?;
         let mut out = Output::new(globals.json);
-        let _reader = out.record(&done, |done| format!("released_blocks {}", done.released_blocks))?;
+        let _reader =
+            out.record(&done, |done| format!("released_blocks {}", done.released_blocks))?;
         out.finish()?;
         Ok(Outcome::Done)
     }

@@ -66,8 +66,7 @@ impl Stage {
         let done = with_daemon(globals, async |mut client| {
             let failed = |error| Error::client(&object, error);
             let ino = client.stat(target).await.map_err(failed)?.ino;
-            let target =
-                StageTarget { ino, data_version: self.data_version, offset: self.offset };
+            let target = StageTarget { ino, data_version: self.data_version, offset: self.offset };
             // Files are read by a thread of its own: the socket's pings go on meanwhile.
             let (pieces, stream) = mpsc::channel(2);
             let bar = progress_bar(expected);
@@ -117,7 +116,7 @@ fn send(
         let is_last = data.len() < PIECE_BYTES;
         bar.inc(data.len() as u64);
         let is_first = target.is_some();
-        if !(data.is_empty() && !is_first) {
+        if !data.is_empty() || is_first {
             let piece = StageRequest { target: target.take(), data };
             if to.blocking_send(piece).is_err() {
                 return Ok(());

@@ -122,6 +122,12 @@ impl Overlays {
         attr.data_version = attr.data_version.max(state.data_version);
     }
 
+    /// Does the file have buffered writes?
+    pub fn is_dirty(&self, ino: InodeNo) -> bool {
+        let files = self.files.borrow();
+        files.get(&ino).is_some_and(|overlay| !overlay.state.borrow().is_clean())
+    }
+
     /// The size, where buffered writes have changed it.
     pub fn size(&self, ino: InodeNo, logged: u64) -> u64 {
         let files = self.files.borrow();

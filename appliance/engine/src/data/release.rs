@@ -7,7 +7,11 @@
 //! It goes step by step, each one record that looks again at the version and at what is mapped: a crash
 //! leaves a part released, and releasing again does the rest. Of the bytes that go, each aligned MiB of the
 //! file keeps one sum (`FixityItem`), made of the checksums of its blocks, so nothing is read for it: but for
-//! a block that a truncation has cut, whose checksum is still that of the whole block.
+//! a block that its extent does not fill, whose checksum is still that of the whole block.
+//!
+//! What always holds: the blocks of a sum are offline. A block's bytes enter when it goes offline, the sum goes
+//! with the record that brings all of them back, and a truncation takes it with what it cuts (`truncate.rs`).
+//! A file that is offline in part has nothing buffered: writes are refused from the first step on.
 
 use super::BLOCK;
 use super::map::{self, MappedExtent};
@@ -20,14 +24,14 @@ use crate::limits::{EXTENT_BLOCKS_MAX, REMOVE_STEP_ITEMS};
 use crate::log::Ticket;
 use crate::shard::Shard;
 use crate::txn::{Class, Need, Stop, View};
+use cairn_base::BLOCK_BYTES;
 use cairn_base::door::Doors;
 use cairn_base::hash::crc32c;
-use cairn_base::BLOCK_BYTES;
-use cairn_format::InodeNo;
 use cairn_format::item::{
     EXTENT_OFFLINE, EXTENT_UNWRITTEN, ExtentHead, FixityItem, INODE_TRUNCATING, InodeItem,
 };
 use cairn_format::key::Key;
+use cairn_format::{Damage, InodeNo};
 use std::ops::Range;
 use std::rc::Rc;
 use zerocopy::IntoBytes;
@@ -42,10 +46,15 @@ const ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 /// What one try of a step came to.
 enum Step {
     /// Released so many blocks, up to this one.
-    Up { to: u64, released: u64 },
+    Up {
+        to: u64,
+        released: u64,
+    },
     /// The device has the bytes of this block, which was cut.
     Fetch(u64),
     FinishTruncation,
+    /// Something was buffered meanwhile.
+    Place,
 }
 
 impl<D: Doors> Shard<D> {
@@ -76,6 +85,7 @@ impl<D: Doors> Shard<D> {
                     known.extend(self.read_old_block(ino, block).await?);
                 }
                 Step::FinishTruncation => self.finish_truncation(ino).await?,
+                Step::Place => self.write_back_file(ino).await?,
             }
         }
         self.settle(newest).await?;
@@ -114,6 +124,9 @@ fn release_step(
     let mut item = file_of_version(view, ino, version)?;
     if item.flags & INODE_TRUNCATING != 0 {
         return Ok(Step::FinishTruncation);
+    }
+    if view.tablet(ino.tablet()).overlays.is_dirty(ino) {
+        return Ok(Step::Place);
     }
     let last_mib = blocks.start / EXTENT_BLOCKS_MAX + STEP_MIBS_MAX;
     let mut end = blocks.end.min(last_mib * EXTENT_BLOCKS_MAX);
@@ -201,6 +214,11 @@ fn release_in_mib(
                     _ => crc_of(extent, block, map::checksum_of(&sums, block)),
                 };
                 let Some(crc) = crc else { return Ok(Err(block)) };
+                if fixity.has(block % EXTENT_BLOCKS_MAX) {
+                    // A second time in the sum it could never come back.
+                    let damage = Damage::Value("fixity of an online block");
+                    return Err(view.damaged(ino.tablet(), damage));
+                }
                 fixity.add(block % EXTENT_BLOCKS_MAX, crc);
             }
         }
@@ -241,12 +259,7 @@ pub(super) fn offline_part(extent: &MappedExtent, part: &Range<u64>) -> MappedEx
     let length = (extent.head.length.get() - skipped).min((part.end - part.start) * BLOCK);
     let head =
         ExtentHead { start: 0.into(), length: length.into(), flags: EXTENT_OFFLINE, version: 0 };
-    MappedExtent {
-        first_block: part.start,
-        blocks: part.end - part.start,
-        head,
-        inline: None,
-    }
+    MappedExtent { first_block: part.start, blocks: part.end - part.start, head, inline: None }
 }
 
 /// The checksum of a block as readers see it; `None` when that has to be read.

@@ -137,7 +137,12 @@ fn replace_extents(
 }
 
 /// Both come in file order.
-pub(super) fn store_difference(view: &mut View<'_>, ino: InodeNo, old: &[MappedExtent], now: &[MappedExtent]) {
+pub(super) fn store_difference(
+    view: &mut View<'_>,
+    ino: InodeNo,
+    old: &[MappedExtent],
+    now: &[MappedExtent],
+) {
     let mut old = old.iter().peekable();
     for extent in now {
         while let Some(gone) = old.next_if(|old| old.first_block < extent.first_block) {

@@ -9,14 +9,17 @@
 //! it agrees all go online with that record; if not, all that was staged of the MiB is freed again, and
 //! whoever staged last is told. So a reader never sees a byte that was not released, and a crash leaves a
 //! part staged, which the next stage goes on from.
+//!
+//! Staging grows the pool's use, data and metadata both, and draws on no reserve: there is nobody here who
+//! has been told that these bytes are safe.
 
 use super::BLOCK;
+use super::blocks_of;
 use super::buffered::PageData;
 use super::map::{self, MappedExtent};
 use super::place::{Placed, addresses};
 use super::release::{file_of_version, is_plain_offline, offline_part, read_fixity};
 use super::replace::store_difference;
-use super::blocks_of;
 use crate::error::FsError;
 use crate::limits::{EXTENT_BLOCKS_MAX, IO_BYTES_MAX};
 use crate::shard::Shard;
@@ -24,9 +27,7 @@ use crate::txn::{Class, Need, Stop, View};
 use cairn_base::door::Doors;
 use cairn_base::{BLOCK_BYTES, DmaBuf};
 use cairn_format::InodeNo;
-use cairn_format::item::{
-    EXTENT_OFFLINE, ExtentHead, FixityItem, INODE_TRUNCATING, InodeItem,
-};
+use cairn_format::item::{EXTENT_OFFLINE, ExtentHead, FixityItem, INODE_TRUNCATING, InodeItem};
 use cairn_format::key::{Key, Purpose};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -69,16 +70,19 @@ impl<D: Doors> Shard<D> {
         mut data: DmaBuf,
     ) -> Result<u64, FsError> {
         let in_range = ask.offset.checked_add(ask.len as u64).is_some();
-        if !in_range || !ask.offset.is_multiple_of(BLOCK) || ask.len > IO_BYTES_MAX as usize {
-            return Err(FsError::Invalid);
-        }
-        if data.len() < ask.len {
+        if !in_range || !ask.offset.is_multiple_of(BLOCK) || ask.len > IO_BYTES_MAX {
             return Err(FsError::Invalid);
         }
         let blocks = ask.blocks();
-        data.truncate((blocks.end - blocks.start) as usize * BLOCK_BYTES);
+        let bytes = (blocks.end - blocks.start) as usize * BLOCK_BYTES;
+        if data.len() < bytes {
+            return Err(FsError::Invalid);
+        }
+        data.truncate(bytes);
         // Behind the file's end its last block is zero.
         data[ask.len..].fill(0);
+        // What is buffered has its place in the map, and nothing to do with what comes.
+        self.write_back_file(ask.ino).await?;
         let wanted = loop {
             match self.read_with(|view| wanted(view, ask, &data)).await? {
                 Some(wanted) => break wanted,
@@ -89,9 +93,13 @@ impl<D: Doors> Shard<D> {
             return Ok(0);
         }
         let tablet = self.core.tablet(ask.ino.tablet());
+        let need = Need::new(Class::Growing, &[ask.ino.tablet()], STAGE_RECORD_BYTES);
+        // A pool that is full refuses here, before anything is written.
+        drop(self.permit(&need).await?);
         let promise = self.promise_data(ask.ino.tablet(), wanted.len() as u64).await?;
-        drop(promise);
         let held = self.reserve_data(&tablet, wanted.len() as u64).await?;
+        // Not earlier: what is reserved may be what others were promised.
+        drop(promise);
         let data = Arc::new(data);
         let page = |block: u64| PageData::new(&data, (block - blocks.start) as usize * BLOCK_BYTES);
         let pages: Vec<(Placed, PageData)> = wanted
@@ -106,7 +114,6 @@ impl<D: Doors> Shard<D> {
         self.write_blocks(&writes).await?;
         self.flush_under(pages.iter().map(|(placed, _)| placed.at)).await?;
         let placed: Vec<Placed> = pages.iter().map(|(placed, _)| *placed).collect();
-        let need = Need::new(Class::Placing, &[ask.ino.tablet()], STAGE_RECORD_BYTES);
         let (mapped, ticket) = self.transact(need, |view| map_staged(view, ask, &placed)).await?;
         drop(held);
         self.settle(ticket).await?;
@@ -119,11 +126,7 @@ impl<D: Doors> Shard<D> {
 
 /// The blocks that wait for these bytes, and how many bytes of each count. `None`: an earlier truncation has
 /// to be finished first.
-fn wanted(
-    view: &View<'_>,
-    ask: &Arrival,
-    data: &[u8],
-) -> Result<Option<Vec<(u64, u64)>>, Stop> {
+fn wanted(view: &View<'_>, ask: &Arrival, data: &[u8]) -> Result<Option<Vec<(u64, u64)>>, Stop> {
     let item = file_of_version(view, ask.ino, ask.version)?;
     if item.flags & INODE_TRUNCATING != 0 {
         return Ok(None);
@@ -142,7 +145,7 @@ fn wanted(
     for extent in map::extents(view, ask.ino, blocks.clone())? {
         let part = extent.first_block.max(blocks.start)..extent.end_block().min(blocks.end);
         if !is_zero(at, part.start) {
-            return Err(FsError::Invalid.into());
+            return Err(FsError::FixityMismatch.into());
         }
         at = part.end;
         if is_plain_offline(&extent) {
@@ -150,8 +153,8 @@ fn wanted(
             wanted.extend(part.map(|block| (block, len(block))));
         }
     }
-    // Where nothing was archived there is nothing to put bytes into.
-    if is_zero(at, blocks.end) { Ok(Some(wanted)) } else { Err(FsError::Invalid.into()) }
+    // Where nothing was released there were zeros.
+    if is_zero(at, blocks.end) { Ok(Some(wanted)) } else { Err(FsError::FixityMismatch.into()) }
 }
 
 fn map_staged(view: &mut View<'_>, ask: &Arrival, placed: &[Placed]) -> Result<Mapped, Stop> {
@@ -248,11 +251,15 @@ fn map_in_mib(
         }
     }
     let online = |cells: &[MappedExtent]| {
-        cells.iter().filter(|cell| !cell.head.is(EXTENT_OFFLINE)).map(|cell| cell.blocks).sum::<u64>()
+        cells
+            .iter()
+            .filter(|cell| !cell.head.is(EXTENT_OFFLINE))
+            .map(|cell| cell.blocks)
+            .sum::<u64>()
     };
     let gained = online(&cells) - online(&old);
     item.online_blocks = (item.online_blocks.get() + gained).into();
-    item.offline_blocks = (item.offline_blocks.get() - gained).into();
+    item.offline_blocks = item.offline_blocks.get().saturating_sub(gained).into();
     let mut now: Vec<MappedExtent> = Vec::new();
     for cell in cells {
         match now.last_mut() {

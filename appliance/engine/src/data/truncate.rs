@@ -22,7 +22,7 @@ use super::BLOCK;
 use super::map::{self, MappedExtent};
 use crate::attr::FileKind;
 use crate::error::FsError;
-use crate::limits::{FILE_BYTES_MAX, REMOVE_STEP_ITEMS};
+use crate::limits::{EXTENT_BLOCKS_MAX, FILE_BYTES_MAX, REMOVE_STEP_ITEMS};
 use crate::sabotage::{Sabotage, planted};
 use crate::shard::Shard;
 use crate::txn::{Class, Need, Stop, View};
@@ -68,8 +68,13 @@ pub(crate) fn truncate_in(
     let tablet = view.tablet(ino.tablet());
     let overlays = &tablet.overlays;
     let shown = overlays.size(ino, item.size.get());
-    if size != 0 && size != shown && item.offline_blocks.get() > 0 {
+    if size != shown && item.offline_blocks.get() > 0 {
         require_online(view, ino, size.div_ceil(BLOCK))?;
+        // What was released of the MiB that the end is in lies behind it, and does not come back.
+        let mib = size / BLOCK / EXTENT_BLOCKS_MAX;
+        if view.get(ino.tablet(), &Key::fixity(ino, mib))?.is_some() {
+            view.delete(ino.tablet(), Key::fixity(ino, mib));
+        }
     }
     if item.flags & INODE_TRUNCATING != 0 && size > item.size.get() {
         // Rare: the caller has finished an earlier truncation in front of this stretch.

@@ -13,9 +13,7 @@ mod space;
 mod tag;
 mod xattr;
 
-pub use archive::{
-    CONSUMER_NAME_BYTES_MAX, ConsumerHead, FIXITY_BLOCKS, FixityItem, TrimmedItem,
-};
+pub use archive::{CONSUMER_NAME_BYTES_MAX, ConsumerHead, FIXITY_BLOCKS, FixityItem, TrimmedItem};
 pub use change::{
     DELETION_XATTRS_BYTES_MAX, DELETION_XATTRS_CUT, DeletionHead, HiddenXattr, HiddenXattrHead,
     HiddenXattrs,

@@ -10,8 +10,9 @@ use cairn_control::foreign::{Method, Pool, Refused, asked};
 use cairn_control::proto::{
     ChangeIndex, ChangesRequest, ConsumerAckRequest, ConsumerAddRequest,
     GetReferringEntriesRequest, GetXattrRequest, IndexPosition, InoPathRequest, InodeTarget,
-    ListXattrsRequest, RemoveXattrRequest, ResizeDevicesRequest, SetXattrRequest, StatRequest,
-    WalkInodesRequest, XattrSet, inode_target, stat_request,
+    ListXattrsRequest, ReleaseRequest, RemoveXattrRequest, ResizeDevicesRequest, SetXattrRequest,
+    StageRequest, StageTarget, StatRequest, WalkInodesRequest, XattrSet, inode_target,
+    stat_request,
 };
 use cairn_control::request::{ControlRequest, Position, Target as Asked};
 use cairn_engine::{DeviceSpace, Tend};
@@ -73,6 +74,16 @@ fn specimens() -> Vec<Specimen> {
     let remove = RemoveXattrRequest { inode: file(b"/a"), name };
     let list = ListXattrsRequest { inode: numbered, hidden: true };
     let block = BLOCK_BYTES as u64;
+    let release = |offset, length| {
+        let (ino, data_version) = (4097, 1795467600000001);
+        ReleaseRequest { ino, data_version, offset, length }.encode_to_vec()
+    };
+    let stage = |offset, len| {
+        let (ino, data_version) = (4097, 1795467600000001);
+        let target = Some(StageTarget { ino, data_version, offset });
+        StageRequest { target, data: vec![7; len] }.encode_to_vec()
+    };
+    let nowhere = StageRequest { target: None, data: vec![7; 10] }.encode_to_vec();
     vec![
         of("stat-root", Method::Stat, path(b"/")),
         of("stat-path", Method::Stat, path(b"//a/./bc//def/")),
@@ -112,6 +123,12 @@ fn specimens() -> Vec<Specimen> {
         of("resize-all", Method::ResizeDevices, resize(None, None)),
         of("resize-meta", Method::ResizeDevices, resize(Some(1050 * block), None)),
         of("resize-data", Method::ResizeDevices, resize(None, Some(5000 * block + 1))),
+        of("release-all", Method::Release, release(0, None)),
+        of("release-part", Method::Release, release(block, Some(1 << 40))),
+        of("release-far", Method::Release, release(u64::MAX - 4095, Some(2 * block))),
+        of("stage", Method::Stage, stage(block, 100)),
+        of("stage-far", Method::Stage, stage(u64::MAX - 4095, 4096)),
+        of("stage-nowhere", Method::Stage, nowhere),
     ]
 }
 
@@ -141,6 +158,8 @@ pub fn run(input: &[u8]) -> Verdict {
         Method::SetXattr => comes_back::<SetXattrRequest>(message),
         Method::RemoveXattr => comes_back::<RemoveXattrRequest>(message),
         Method::ListXattrs => comes_back::<ListXattrsRequest>(message),
+        Method::Release => comes_back::<ReleaseRequest>(message),
+        Method::Stage => comes_back::<StageRequest>(message),
     }
     match asked(method, message, &pool()) {
         Ok(None) => Verdict::Refused("nothing to ask".into()),
@@ -199,6 +218,14 @@ fn sound(method: Method, request: &ControlRequest, message: &[u8]) {
             let name = name.as_str();
             assert!((1..=255).contains(&name.len()) && name.len() <= message.len());
             assert!(!name.chars().any(char::is_control), "a list of them has one a line");
+        }
+        ControlRequest::Release { offset, len, .. } => {
+            assert!(offset.is_multiple_of(BLOCK_BYTES as u64));
+            assert!(len.is_multiple_of(BLOCK_BYTES as u64));
+        }
+        ControlRequest::Stage { offset, data, .. } => {
+            assert!(offset.is_multiple_of(BLOCK_BYTES as u64));
+            assert!(data.len() <= message.len() && offset.checked_add(data.len() as u64).is_some());
         }
         other => panic!("{method:?} asks for {other:?}"),
     }

@@ -6,7 +6,8 @@ use super::Which::{Mixed, Split};
 use super::patient::{Lacks, Patient};
 use cairn_base::{BlockNo, DeviceId, Run};
 use cairn_format::item::{
-    CHECKSUMS_PER_ITEM, Checksums, EXTENT_SHARED, EXTENT_UNWRITTEN, ExtentHead, FreeRunItem,
+    CHECKSUMS_PER_ITEM, Checksums, EXTENT_SHARED, EXTENT_UNWRITTEN, ExtentHead, FixityItem,
+    FreeRunItem,
 };
 use cairn_format::key::Purpose;
 use cairn_format::{InodeNo, Key};
@@ -298,6 +299,54 @@ pub const ALL: &[Mutation] = &[
             let (ino, first, _) = extent(p, "/b/big", 0)?;
             set_checksum(p, ino, first + 3, Some(0x1234_5678))?;
             Ok(words(ino, first + 3)("/b/big"))
+        },
+    },
+    Mutation {
+        name: "fixity-of-online-data",
+        breaks: "a sum of released data has a block that is online, and never comes out",
+        pool: Mixed,
+        finding: ["fixity", "a sum over 1 blocks of its MiB that are not offline"],
+        apply: |p| {
+            let ino = p.ino("/b/big")?;
+            let mut fixity = FixityItem::EMPTY;
+            fixity.add(9, 0x1234_5678);
+            p.put_of(ino, Key::fixity(ino, 0), fixity.as_bytes());
+            Ok(words(ino, 9)("/b/big"))
+        },
+    },
+    Mutation {
+        name: "fixity-of-a-fifo",
+        breaks: "a fifo has a sum of released data",
+        pool: Mixed,
+        finding: ["fixity", "has sums of released data and is no regular file"],
+        apply: |p| {
+            let ino = p.ino("/d/pipe")?;
+            let mut fixity = FixityItem::EMPTY;
+            fixity.add(0, 1);
+            p.put_of(ino, Key::fixity(ino, 0), fixity.as_bytes());
+            Ok(super::inode::words(ino))
+        },
+    },
+    Mutation {
+        name: "staged-data-unsummed",
+        breaks: "staged data waits for a comparison that nobody can make",
+        pool: Mixed,
+        finding: ["fixity", "staged data waits for a sum that is not there"],
+        apply: |p| {
+            let ino = p.ino("/b/archived")?;
+            p.delete(ino.tablet(), Key::fixity(ino, 1))?;
+            Ok(words(ino, MIB_BLOCKS)("/b/archived"))
+        },
+    },
+    Mutation {
+        name: "staged-data-without-checksum",
+        breaks: "a block that was staged cannot be compared",
+        pool: Mixed,
+        finding: ["checksum", "mapped data without a checksum"],
+        apply: |p| {
+            let ino = p.ino("/b/archived")?;
+            set_checksum(p, ino, MIB_BLOCKS + 5, None)?;
+            Ok(words(ino, MIB_BLOCKS + 5)("/b/archived"))
         },
     },
     Mutation {

@@ -9,12 +9,12 @@ use crate::mutation::layout::Layout;
 use crate::mutation::pool_copy::PoolCopy;
 use crate::scenario::DEVICE_BLOCKS;
 use crate::world::{World, WorldConfig};
-use cairn_base::Nanos;
+use cairn_base::{DmaBuf, Nanos};
 use cairn_engine::attr::{FileKind, Rdev, SetAttr};
 use cairn_engine::error::FsError;
 use cairn_engine::op::{
-    Create, CreateHow, Link, Mkdir, Mknod, Rename, SetXattr, Stability, Symlink, Unlink, Write,
-    XattrSet,
+    Create, CreateHow, Getattr, Link, Mkdir, Mknod, Release, Rename, SetXattr, Stability, Stage,
+    Symlink, Unlink, Write, XattrSet,
 };
 use cairn_engine::{Cred, Name, Shard};
 use cairn_format::InodeNo;
@@ -151,11 +151,16 @@ impl Maker {
         Ok(())
     }
 
-    async fn write(&self, ino: InodeNo, offset: u64, len: usize) -> Result<(), FsError> {
+    fn payload(&self, ino: InodeNo, offset: u64, len: usize) -> DmaBuf {
         let mut data = self.shard.arena().alloc((offset % 4096) as usize + len);
         let payload =
             (0..data.len()).map(|n| (n as u64 * 31 + offset / 4096 + ino.raw()) as u8 | 1);
         data.iter_mut().zip(payload).for_each(|(byte, value)| *byte = value);
+        data
+    }
+
+    async fn write(&self, ino: InodeNo, offset: u64, len: usize) -> Result<(), FsError> {
+        let data = self.payload(ino, offset, len);
         let (cred, stability) = (Cred::root(), Stability::FileSync);
         self.shard.call(Write { cred, ino, offset, data, len, stability }).await.map(drop)
     }
@@ -205,6 +210,7 @@ impl Maker {
         let big = self.file("/b/big").await?;
         self.write(big, 0, 1 << 20).await?;
         self.write(big, 1 << 20, 600_000).await?;
+        self.archived("/b/archived").await?;
         let hard = self.file("/b/hard").await?;
         self.write(hard, 0, 50_000).await?;
         self.link(hard, "/c/hard too").await?;
@@ -226,6 +232,21 @@ impl Maker {
             self.unlink(dir, &gone).await?;
         }
         Ok(())
+    }
+
+    /// A file of three MiB: released, but for its first block; half of the second one is staged, and waits.
+    async fn archived(&mut self, path: &'static str) -> Result<(), FsError> {
+        const MIB: usize = 1 << 20;
+        let ino = self.file(path).await?;
+        for part in 0..3 {
+            self.write(ino, part * MIB as u64, MIB).await?;
+        }
+        let data_version = self.shard.call(Getattr { ino }).await?.data_version;
+        let (offset, len) = (4096, 1 << 30);
+        self.shard.call(Release { ino, offset, len, data_version }).await?;
+        let (offset, len) = (MIB as u64, MIB / 2);
+        let data = self.payload(ino, offset, len);
+        self.shard.call(Stage { ino, offset, data, len, data_version }).await.map(drop)
     }
 
     /// Many names in few directories.
