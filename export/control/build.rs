@@ -8,6 +8,8 @@ const PRINTED: &[&str] = &[
     "DfEntry",
     "ReleaseReply",
     "StageReply",
+    "DataWaiter",
+    "DataWaitErrReply",
     "ResizedDevice",
     "StatfsReply",
     "StatReply",

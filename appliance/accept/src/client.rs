@@ -214,10 +214,22 @@ impl Client {
         count: u32,
     ) -> Answer<READ3resok<'static>> {
         let args = READ3args { file: file.clone(), offset, count };
-        match finish(self.nfs.read(&args)).map_err(Fault::of_rpc)? {
-            Nfs3Result::Ok(reply) => Ok(reply),
-            Nfs3Result::Err((status, _)) => Err(Fault::Status(status)),
-        }
+        first(finish(self.nfs.read(&args)))
+    }
+
+    /// The same of a write.
+    pub fn write_once(&mut self, file: &nfs_fh3, offset: u64, data: &[u8]) -> Answer<WRITE3resok> {
+        let count = u32::try_from(data.len()).expect("a write fits a message");
+        let (data, stable) = (Opaque::borrowed(data), stable_how::FILE_SYNC);
+        let args = WRITE3args { file: file.clone(), offset, count, stable, data };
+        first(finish(self.nfs.write(&args)))
+    }
+
+    /// The same of a new size.
+    pub fn resize_once(&mut self, file: &nfs_fh3, size: u64) -> Answer<SETATTR3resok> {
+        let (new_attributes, guard) = (set_size(size), sattrguard3::None);
+        let args = SETATTR3args { object: file.clone(), new_attributes, guard };
+        first(finish(self.nfs.setattr(&args)))
     }
 
     pub fn write(
@@ -366,6 +378,14 @@ pub fn now_or(time: Option<nfstime3>) -> set_mtime {
 
 fn place<'n>(dir: &nfs_fh3, name: &'n [u8]) -> diropargs3<'n> {
     diropargs3 { dir: dir.clone(), name: name.into() }
+}
+
+/// The first answer, whatever it is.
+fn first<T, E>(answer: Result<Nfs3Result<T, E>, RpcError>) -> Answer<T> {
+    match answer.map_err(Fault::of_rpc)? {
+        Nfs3Result::Ok(reply) => Ok(reply),
+        Nfs3Result::Err((status, _)) => Err(Fault::Status(status)),
+    }
 }
 
 /// Sends a call until it is answered other than "not now".

@@ -17,7 +17,7 @@ use crate::error::Failure;
 use cairn_base::dma_buf::{Backing, HugePages};
 use cairn_base::{Arena, BLOCK_BYTES};
 use cairn_control::request::{MemoryLimits, MemoryParts};
-use cairn_engine::{ANSWER_BYTES, ShardConfig, cached_runs_bytes};
+use cairn_engine::{ANSWER_BYTES, ShardConfig, WAITER_BYTES, cached_runs_bytes};
 use nix::errno::Errno;
 
 /// Code, the control thread, allocators.
@@ -40,7 +40,8 @@ const SHARES: MemoryParts<usize> = MemoryParts {
     network: 150,
     connections: 30,
     answers: 20,
-    buffers: 80,
+    waiters: 20,
+    buffers: 60,
 };
 
 /// Memory of a memtable beside what it counts, in quarters: tree slots that are free, rounding.
@@ -129,6 +130,7 @@ fn defaults(config: &Config, shards: usize) -> Division {
         network: NETWORK_PARTS * HELD_BYTES_DEFAULT,
         connections: config.limits.connections_max as usize * CONNECTION_BYTES / shards,
         answers: shard.answers * ANSWER_BYTES,
+        waiters: shard.waiters * WAITER_BYTES,
         buffers: ARENA_BYTES_DEFAULT / 8,
     };
     let limits = MemoryLimits {
@@ -211,6 +213,7 @@ fn divided(
         filter_bytes: parts.filters,
         dirty_bytes: parts.dirty,
         answers: parts.answers / ANSWER_BYTES,
+        waiters: parts.waiters / WAITER_BYTES,
         ..ShardConfig::default()
     };
     let connections = parts.connections * shards / CONNECTION_BYTES;

@@ -145,6 +145,8 @@ impl Frontends {
                     connections_per_client_max: limits.connections_per_client_max,
                     record_seconds_max: limits.record_seconds_max,
                     send_seconds_max: limits.send_seconds_max,
+                    recalls_per_client_max: (limits.recalls_per_client_max < u32::MAX)
+                        .then_some(limits.recalls_per_client_max),
                     connections_refused: turned.refused,
                     connections_cut: turned.cut,
                 }),
@@ -167,8 +169,10 @@ impl Frontends {
             tracing::warn!("{complaint}");
         }
         let seconds = |seconds: u32| Nanos::from_secs(seconds.into());
+        let mut exports = Exports::new(exports.to_vec());
+        exports.recalls_per_client_max = limits.recalls_per_client_max;
         let rules = Rules {
-            exports: Exports::new(exports.to_vec()),
+            exports,
             limits: Limits {
                 connections_max: limits.connections_max,
                 connections_per_client_max: limits.connections_per_client_max,
@@ -264,6 +268,7 @@ fn entry(export: &Export) -> ExportEntry {
         anon_uid: export.anonymous.uid,
         anon_gid: export.anonymous.gid,
         secure: export.ports == Ports::Reserved,
+        recall: export.recalls,
         clients: export.groups(),
     }
 }

@@ -114,6 +114,14 @@ counters! {
     deletions_trimmed,
     /// Those of them that a named consumer had not passed.
     deletions_trimmed_unseen,
+    /// Waiters for offline data that came.
+    recalls,
+    /// Requests for offline data that no waiter was made for: there were too many.
+    recalls_refused,
+    /// Waiters that were told what an agent had set for them.
+    waiters_told,
+    /// Waiters that did not ask any more.
+    waiters_expired,
     /// Requests that met a full queue.
     busy,
     /// Repeated calls that were told what had become of the first.

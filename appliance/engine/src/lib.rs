@@ -32,6 +32,7 @@ pub mod shard;
 pub mod snapshot;
 pub mod status;
 pub mod trouble;
+mod waiters;
 
 mod block;
 mod data;
@@ -59,3 +60,4 @@ pub use peer::{Mail, ports};
 pub use resize::{DeviceSpace, Grow, Resized};
 pub use shard::{Shard, ShardConfig};
 pub use snapshot::{Cut, SnapshotId};
+pub use waiters::{WAITER_BYTES, WaitOp, Waiter, WaiterKey, WaitersFrom, WaitersPage};

@@ -162,6 +162,9 @@ pub const FREE_RUNS_LOAD: usize = 1024;
 pub const ANSWERS_DEFAULT: usize = 1 << 15;
 pub const ANSWER_AGE_MAX: cairn_base::Nanos = cairn_base::Nanos::from_secs(120);
 
+/// Clients that wait for offline data, on one shard, when nothing else is configured.
+pub const WAITERS_DEFAULT: usize = 1 << 20;
+
 /// Requests a shard may have open at one peer.
 pub const PEER_OPEN_MAX: usize = 128;
 /// Of these, those for what makes room. A shard looks for one zone at a time, and gives zones back for

@@ -216,6 +216,8 @@ fn copy_of(outcome: &Outcome) -> Option<Outcome> {
         | Reply::Read(_)
         | Reply::Release(_)
         | Reply::Stage(_)
+        | Reply::Recall(_)
+        | Reply::FailWaiters(_)
         | Reply::Commit(_)
         | Reply::PeekEntry(_)
         | Reply::Readdir(_)

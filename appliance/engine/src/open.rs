@@ -547,12 +547,13 @@ impl<D: Doors> Shard<D> {
     }
 
     fn start_background(self: &Rc<Self>) {
-        let tasks: [std::pin::Pin<Box<dyn Future<Output = ()>>>; 5] = [
+        let tasks: [std::pin::Pin<Box<dyn Future<Output = ()>>>; 6] = [
             Box::pin(Rc::clone(self).run_pace()),
             Box::pin(Rc::clone(self).run_write_back()),
             Box::pin(Rc::clone(self).run_removals()),
             Box::pin(Rc::clone(self).run_scrub()),
             Box::pin(Rc::clone(self).run_trims()),
+            Box::pin(Rc::clone(self).run_waiters()),
         ];
         for task in tasks {
             let spawned = self.gate.spawn(task);

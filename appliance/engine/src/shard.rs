@@ -23,6 +23,7 @@ use crate::space::{Reads, SpaceChange};
 use crate::tablet::Tablet;
 use crate::trouble::Troubles;
 use crate::txn::{Need, Permit, Stop, View};
+use crate::waiters::Waiters;
 use cairn_base::door::{Clock, Disk, Doors};
 use cairn_base::{Arena, DmaBuf, Nanos};
 use cairn_format::item::FreeRunItem;
@@ -50,6 +51,8 @@ pub struct ShardConfig {
     pub dirty_bytes: usize,
     /// Answers kept for calls that are repeated; half of them are those of writes.
     pub answers: usize,
+    /// Clients that wait for offline data.
+    pub waiters: usize,
     /// Deletions that all consumers have passed are kept so long; not configured, but by tests.
     pub deletion_age: Nanos,
     /// Deletions that a tablet keeps at most, and how often it is looked at; the same.
@@ -66,6 +69,7 @@ impl Default for ShardConfig {
             filter_bytes: crate::limits::FILTER_BYTES_DEFAULT,
             dirty_bytes: crate::limits::DIRTY_BYTES_DEFAULT,
             answers: crate::limits::ANSWERS_DEFAULT,
+            waiters: crate::limits::WAITERS_DEFAULT,
             deletion_age: crate::limits::DELETION_AGE,
             deletions_tablet_max: crate::limits::DELETIONS_TABLET_MAX,
             trim_round: crate::limits::TRIM_ROUND,
@@ -210,6 +214,7 @@ pub struct Shard<D: Doors> {
     pub(crate) snapshot: RefCell<Option<Snapshot<D>>>,
     pub(crate) scrub: Scrub,
     pub(crate) trims: Trims,
+    pub(crate) waiters: Waiters,
     write_verifier: Cell<u64>,
     pub troubles: Troubles,
     /// The pool's new epoch is durable: what the old one's trees held may be overwritten.
@@ -264,6 +269,7 @@ impl<D: Doors> Shard<D> {
             snapshot: RefCell::default(),
             scrub: Scrub::default(),
             trims: Trims::default(),
+            waiters: Waiters::new(config.waiters),
             write_verifier: Cell::new(epoch << 16),
             troubles: Troubles::default(),
             epoch_begun: Cell::new(false),
@@ -323,6 +329,7 @@ impl<D: Doors> Shard<D> {
         self.pace.wake_all();
         self.scrub.wake();
         self.trims.wake();
+        self.waiters.wake();
         self.core.dirty.more().wake_all();
     }
 

@@ -97,6 +97,11 @@ pub async fn answer<D: Doors>(
             let stage = op::Stage { ino, offset, data, len, data_version };
             Ok(ControlReply::Blocks(shard.call(stage).await?))
         }
+        ControlRequest::Waiting(from) => Ok(ControlReply::Waiting(shard.waiting(from).await?)),
+        ControlRequest::FailWaiters { ino, offset, len, ops, errno } => {
+            let fail = op::FailWaiters { ino, offset, len, ops, errno };
+            Ok(ControlReply::Waiters(shard.call(fail).await?))
+        }
         ControlRequest::Snapshot(id, step) => Ok(match step {
             SnapshotStep::Begin => ControlReply::Cut(Box::new(shard.begin_snapshot(id).await?)),
             SnapshotStep::Resume => ControlReply::Held(shard.resume_log(id)),

@@ -232,6 +232,23 @@ impl Client {
         reply.map(tonic::Response::into_inner).map_err(refused)
     }
 
+    /// Clients that wait for offline data, page after page.
+    pub async fn data_waiting(
+        &mut self,
+        request: proto::DataWaitingRequest,
+    ) -> Result<Stream<proto::DataWaitingReply>, ClientError> {
+        let replies = self.service.data_waiting(request).await.map_err(refused)?.into_inner();
+        Ok(Stream { replies })
+    }
+
+    pub async fn data_wait_err(
+        &mut self,
+        request: proto::DataWaitErrRequest,
+    ) -> Result<proto::DataWaitErrReply, ClientError> {
+        let reply = self.service.data_wait_err(request).await;
+        reply.map(tonic::Response::into_inner).map_err(refused)
+    }
+
     pub async fn counters(&mut self, prefix: &str) -> Result<Vec<proto::Counter>, ClientError> {
         let request = proto::CountersRequest { prefix: prefix.into() };
         let reply = self.service.counters(request).await.map_err(refused)?;

@@ -85,6 +85,10 @@ rows! {
     counted data_blocks_written "blocks" "Data blocks of 4 KiB written to a device.";
     counted deletions_trimmed "deletions" "Deletions that the deletion index has forgotten.";
     counted deletions_trimmed_unseen "deletions" "Those of them that a named consumer of the change stream had not passed: there were too many.";
+    counted recalls "recalls" "Recalls of offline data queued: clients that wait, each with the range it first asked for.";
+    counted recalls_refused "requests" "Requests for offline data that queued no recall: too many wait, or too many of that client.";
+    counted waiters_told "clients" "Clients that were told an errno of `cairn data-wait-err`.";
+    counted waiters_expired "clients" "Clients that had waited for offline data and did not ask again for two minutes.";
     counted device_errors "errors" "Calls, write-backs and removals that met damage or an error of a device: the log names them.";
     now dirty_bytes "bytes" "Buffered file data that is not on a device yet.";
     counted filter_skips "lookups" "Lookups that a filter answered without a read.";

@@ -8,7 +8,7 @@ use crate::archive::{Releasing, Staging};
 use crate::proto;
 use crate::request::{ControlRequest, Position};
 use crate::service::{parse_ino, parse_target, parse_walk};
-use crate::{archive, changes, consumers, devices, xattrs};
+use crate::{archive, changes, consumers, devices, waiters, xattrs};
 use cairn_engine::DeviceSpace;
 use cairn_format::Seq;
 use prost::Message;
@@ -31,10 +31,11 @@ pub enum Method {
     ListXattrs,
     Release,
     Stage,
+    DataWaitErr,
 }
 
 impl Method {
-    pub const ALL: [Method; 14] = [
+    pub const ALL: [Method; 15] = [
         Method::Stat,
         Method::WalkInodes,
         Method::Changes,
@@ -49,6 +50,7 @@ impl Method {
         Method::ListXattrs,
         Method::Release,
         Method::Stage,
+        Method::DataWaitErr,
     ];
 }
 
@@ -142,6 +144,7 @@ pub fn asked(
             let (Staging { ino, at: offset, data_version }, data) = piece;
             Ok(Some(ControlRequest::Stage { ino, offset, data, data_version }))
         }
+        Method::DataWaitErr => waiters::parse_fail(decode(message)?).map(Some).map_err(because),
     }
 }
 

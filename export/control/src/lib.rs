@@ -28,6 +28,7 @@ mod server;
 mod service;
 mod socket;
 mod status;
+mod waiters;
 mod xattrs;
 
 pub use answer::answer;

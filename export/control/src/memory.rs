@@ -8,6 +8,7 @@
 
 use crate::proto;
 use crate::request::{Local, Memory, MemoryParts};
+use cairn_engine::WAITER_BYTES;
 use cairn_engine::status::ShardStatus;
 
 const NODE_BYTES: u64 = 16 << 10;
@@ -26,6 +27,7 @@ pub(crate) fn report(shards: &[(ShardStatus, Local)]) -> proto::MemoryReply {
         used.network += network_bytes;
         used.connections += connections_bytes;
         used.answers += status.answers * answer_bytes;
+        used.waiters += status.waiters * WAITER_BYTES as u64;
     }
     let in_arena = used.node_cache + used.filters + used.dirty + used.network;
     used.buffers = one.arena_bytes.saturating_sub(one.idle_bytes).saturating_sub(in_arena);

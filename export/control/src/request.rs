@@ -8,7 +8,8 @@ use cairn_engine::op::{Named, XattrList, XattrNames, XattrSet};
 use cairn_engine::scrub::{Command, Damaged, ScrubReport};
 use cairn_engine::status::ShardStatus;
 use cairn_engine::{
-    Change, Consumer, Cut, DeviceSpace, Grow, Resized, SnapshotId, Tend, XattrPlace,
+    Change, Consumer, Cut, DeviceSpace, Grow, Resized, SnapshotId, Tend, WaitOp, WaitersFrom,
+    WaitersPage, XattrPlace,
 };
 use cairn_format::item::Site;
 use cairn_format::{InodeNo, Key, Seq, TabletId};
@@ -88,6 +89,15 @@ pub enum ControlRequest {
         data: Vec<u8>,
         data_version: u64,
     },
+    /// Clients that wait for offline data on the shard that is asked.
+    Waiting(WaitersFrom),
+    FailWaiters {
+        ino: InodeNo,
+        offset: u64,
+        len: u64,
+        ops: Vec<WaitOp>,
+        errno: u16,
+    },
     /// What is known to be damaged, behind a place.
     Damage {
         after: Option<(TabletId, Key)>,
@@ -126,6 +136,9 @@ pub enum ControlReply {
     Scrub(Box<ScrubReport>),
     /// Released, or staged.
     Blocks(u64),
+    Waiting(WaitersPage),
+    /// How many there are.
+    Waiters(u64),
     /// In order; none at the end.
     Damage(Vec<Damaged>),
 }
@@ -287,6 +300,8 @@ memory_parts! {
     connections,
     /// Kept for calls that are repeated.
     answers,
+    /// Clients that wait for offline data.
+    waiters,
     /// I/O under way.
     buffers,
 }

@@ -15,7 +15,9 @@ use crate::request::{
 };
 use crate::server::ShowExports;
 use crate::status::{self, unexpected};
-use crate::{archive, changes, consumers, counters, devices, memory, paths, scrub, xattrs};
+use crate::{
+    archive, changes, consumers, counters, devices, memory, paths, scrub, waiters, xattrs,
+};
 use cairn_base::BLOCK_BYTES;
 use cairn_engine::FsError;
 use cairn_engine::attr::{Attr, FileKind};
@@ -395,6 +397,30 @@ impl Control for Service {
         request: Request<tonic::Streaming<proto::StageRequest>>,
     ) -> Result<Response<proto::StageReply>, Status> {
         archive::stage(&self.shards[0], request.into_inner()).await.map(Response::new)
+    }
+
+    type DataWaitingStream = ReceiverStream<Result<proto::DataWaitingReply, Status>>;
+
+    async fn data_waiting(
+        &self,
+        request: Request<proto::DataWaitingRequest>,
+    ) -> Result<Response<Self::DataWaitingStream>, Status> {
+        let listing = waiters::Listing::parse(&request.into_inner(), &self.shards)?;
+        let (pages, stream) = mpsc::channel(1);
+        tokio::spawn(listing.run(pages, self.stopping.clone()));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn data_wait_err(
+        &self,
+        request: Request<proto::DataWaitErrRequest>,
+    ) -> Result<Response<proto::DataWaitErrReply>, Status> {
+        match self.call(waiters::parse_fail(request.into_inner())?).await? {
+            ControlReply::Waiters(waiters) => {
+                Ok(Response::new(proto::DataWaitErrReply { waiters }))
+            }
+            _ => Err(unexpected()),
+        }
     }
 
     async fn counters(

@@ -9,7 +9,7 @@ use cairn_base::hash::siphash128;
 use cairn_engine::CallKey;
 use cairn_net::rpc::Xid;
 use smallvec::SmallVec;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// What makes two calls the same call.
 pub struct CallIdentity<'a> {
@@ -20,14 +20,18 @@ pub struct CallIdentity<'a> {
     pub args: &'a [u8],
 }
 
+/// A client's address in one form, however its connection shows it.
+pub fn one_form(client: IpAddr) -> Ipv6Addr {
+    match client.to_canonical() {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    }
+}
+
 impl CallIdentity<'_> {
     pub fn key(&self, secret: &[u8; 16]) -> CallKey {
-        let client = match self.client.to_canonical() {
-            IpAddr::V4(address) => address.to_ipv6_mapped(),
-            IpAddr::V6(address) => address,
-        };
         let mut bytes = SmallVec::<[u8; 256]>::new();
-        bytes.extend_from_slice(&client.octets());
+        bytes.extend_from_slice(&one_form(self.client).octets());
         bytes.extend_from_slice(&self.xid.0.to_be_bytes());
         bytes.extend_from_slice(&self.procedure.to_be_bytes());
         bytes.extend_from_slice(&self.uid.to_be_bytes());

@@ -9,13 +9,15 @@
 //! the object itself is the trouble (gone, busy, broken), nobody asks it again.
 
 use crate::attr;
+use crate::call_identity::one_form;
 use crate::export::{Export, ExportId, Exports, Mode};
 use crate::handle::{FileHandle, HANDLE_BYTES};
 use crate::server::NfsServer;
-use crate::status::{handle_stat, nfs_stat};
+use crate::status::{handle_stat, nfs_stat, recall_stat};
 use crate::wire::{self, Failure, Handle, NfsStat, PostOpAttributes};
 use cairn_base::door::Doors;
 use cairn_engine::attr::{Attr, Change};
+use cairn_engine::op::Wanted;
 use cairn_engine::{CallKey, Cred, FsError, Shard, op};
 use cairn_format::InodeNo;
 use cairn_net::server::Call;
@@ -88,21 +90,55 @@ impl<'a, D: Doors> Context<'a, D> {
         Some(self.attributes(&attr))
     }
 
+    /// What a client is told of an operation that may have met offline data: to come again, when a recall is
+    /// queued; what an archive agent has for it; or that this export recalls nothing.
+    pub async fn stat(
+        &self,
+        error: FsError,
+        export: &Export,
+        ino: InodeNo,
+        wanted: Wanted,
+    ) -> NfsStat {
+        match error {
+            FsError::Offline if !export.recalls => NfsStat::Acces,
+            FsError::Offline => {
+                let client = one_form(self.call.peer.ip());
+                let shards = u32::from(self.shard().shards());
+                let recalls_max = self.exports.recalls_per_client_max.div_ceil(shards);
+                let recall = op::Recall { ino, wanted, client, recalls_max };
+                match self.shard().call(recall).await {
+                    Ok(None) => NfsStat::Jukebox,
+                    Ok(Some(errno)) => recall_stat(errno),
+                    Err(error) => nfs_stat(error),
+                }
+            }
+            _ => nfs_stat(error),
+        }
+    }
+
     /// What an object looks like after an operation on it has failed.
-    pub async fn attributes_after(&self, error: FsError, ino: InodeNo) -> PostOpAttributes {
-        match nfs_stat(error) {
+    pub async fn attributes_after(&self, stat: NfsStat, ino: InodeNo) -> PostOpAttributes {
+        match stat {
             NfsStat::Stale | NfsStat::Jukebox | NfsStat::Io => None,
             _ => self.attributes_of(ino).await,
         }
     }
 
     pub async fn failed(&self, error: FsError, ino: InodeNo) -> Failure<PostOpAttributes> {
-        Failure { stat: nfs_stat(error), body: self.attributes_after(error, ino).await }
+        self.failed_with(nfs_stat(error), ino).await
+    }
+
+    pub async fn failed_with(&self, stat: NfsStat, ino: InodeNo) -> Failure<PostOpAttributes> {
+        Failure { stat, body: self.attributes_after(stat, ino).await }
+    }
+
+    pub async fn failed_change(&self, error: FsError, ino: InodeNo) -> Failure<wire::Change> {
+        self.failed_change_with(nfs_stat(error), ino).await
     }
 
     /// Without `before`: nothing happened, but we do not know since when.
-    pub async fn failed_change(&self, error: FsError, ino: InodeNo) -> Failure<wire::Change> {
-        let after = self.attributes_after(error, ino).await;
-        Failure { stat: nfs_stat(error), body: wire::Change { before: None, after } }
+    pub async fn failed_change_with(&self, stat: NfsStat, ino: InodeNo) -> Failure<wire::Change> {
+        let after = self.attributes_after(stat, ino).await;
+        Failure { stat, body: wire::Change { before: None, after } }
     }
 }

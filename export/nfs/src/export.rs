@@ -125,6 +125,8 @@ pub struct Export {
     pub squash: Squash,
     pub anonymous: Anonymous,
     pub ports: Ports,
+    /// Does a request for offline data queue a recall? Otherwise it is refused (ACCES).
+    pub recalls: bool,
     pub clients: Vec<Cidr>,
 }
 
@@ -162,11 +164,15 @@ impl Export {
 
 /// All exports of a pool.
 #[derive(Clone, Debug)]
-pub struct Exports(Vec<Export>);
+pub struct Exports {
+    all: Vec<Export>,
+    /// What one client may have queued in recalls, all shards together.
+    pub recalls_per_client_max: u32,
+}
 
 impl Exports {
     pub fn new(exports: Vec<Export>) -> Exports {
-        Exports(exports)
+        Exports { all: exports, recalls_per_client_max: u32::MAX }
     }
 
     /// The root directory as `/`, for this machine only: read-write, root stays root.
@@ -175,7 +181,7 @@ impl Exports {
             Cidr { network: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), prefix: 8 },
             Cidr { network: IpAddr::V6(Ipv6Addr::LOCALHOST), prefix: 128 },
         ];
-        Exports(vec![Export {
+        Exports::new(vec![Export {
             id: ExportId(1),
             path: Vec::new(),
             root: InodeNo::ROOT,
@@ -183,16 +189,17 @@ impl Exports {
             squash: Squash::None,
             anonymous: Anonymous::NOBODY,
             ports: Ports::Any,
+            recalls: true,
             clients: clients.into(),
         }])
     }
 
     pub fn get(&self, id: ExportId) -> Option<&Export> {
-        self.0.iter().find(|export| export.id == id)
+        self.all.iter().find(|export| export.id == id)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Export> {
-        self.0.iter()
+        self.all.iter()
     }
 
     /// The export that serves a mount path, and the components that lead on from its root.
@@ -202,7 +209,7 @@ impl Exports {
             export.path.len() <= components.len()
                 && export.path.iter().zip(&components).all(|(ours, theirs)| **ours == **theirs)
         };
-        let export = self.0.iter().filter(begins).max_by_key(|export| export.path.len())?;
+        let export = self.all.iter().filter(begins).max_by_key(|export| export.path.len())?;
         Some((export, components[export.path.len()..].to_vec()))
     }
 }
@@ -222,7 +229,7 @@ mod tests {
 
     fn export(id: u32, path: &str) -> Export {
         let path = components(path.as_bytes()).map(Box::from).collect();
-        let Exports(mut all) = Exports::loopback_root();
+        let Exports { mut all, .. } = Exports::loopback_root();
         Export { id: ExportId(id), path, ..all.remove(0) }
     }
 

@@ -82,6 +82,24 @@ pub fn mount_error(error: FsError) -> MountError {
     }
 }
 
+/// What an archive agent wants a client to be told whose data it cannot bring back; an errno that has no
+/// status among those of READ, WRITE and SETATTR is IO.
+pub fn recall_stat(errno: u16) -> NfsStat {
+    match errno {
+        1 => NfsStat::Perm,
+        6 => NfsStat::NxIo,
+        11 => NfsStat::Jukebox,
+        13 => NfsStat::Acces,
+        22 => NfsStat::Inval,
+        27 => NfsStat::FBig,
+        28 => NfsStat::NoSpc,
+        30 => NfsStat::RoFs,
+        116 => NfsStat::Stale,
+        122 => NfsStat::DQuot,
+        _ => NfsStat::Io,
+    }
+}
+
 pub fn handle_stat(error: HandleError) -> NfsStat {
     match error {
         HandleError::Malformed => NfsStat::BadHandle,

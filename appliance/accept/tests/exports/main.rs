@@ -6,6 +6,7 @@
 //! put in force by SIGHUP, which is thereby tested everywhere.
 
 mod connections;
+mod recall;
 mod reload;
 mod rules;
 

@@ -57,13 +57,14 @@ fn lines(reply: &ExportsReply) -> Vec<String> {
 
 fn export_line(export: &ExportEntry) -> String {
     format!(
-        "export {} {} squash {} anon {}:{} secure {} id {} ino {} clients {}",
+        "export {} {} squash {} anon {}:{} secure {} recall {} id {} ino {} clients {}",
         export.path,
         export.access,
         export.squash,
         export.anon_uid,
         export.anon_gid,
         if export.secure { "yes" } else { "no" },
+        if export.recall { "yes" } else { "no" },
         export.id,
         export.ino,
         export.clients.join(",")
@@ -101,6 +102,7 @@ mod tests {
             ino: 8,
             clients: vec!["10.0.0.0/8".into(), "::1/128".into()],
             secure: true,
+            recall: false,
         };
         let reply = ExportsReply {
             exports: vec![export],
@@ -110,7 +112,7 @@ mod tests {
             ..ExportsReply::default()
         };
         let want = [
-            "export /a ro squash all anon 5:6 secure yes id 7 ino 8 clients 10.0.0.0/8,::1/128",
+            "export /a ro squash all anon 5:6 secure yes recall no id 7 ino 8 clients 10.0.0.0/8,::1/128",
             "config c.toml reloads 0",
             "refused line 3: why",
             "needs_restart pool",

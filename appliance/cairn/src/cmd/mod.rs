@@ -4,6 +4,8 @@ mod changes;
 mod check;
 mod completions;
 mod counters;
+mod data_wait_err;
+mod data_waiting;
 mod debug_populate;
 mod df;
 mod exports;
@@ -55,6 +57,8 @@ pub enum Command {
     ListHiddenXattrs(list_hidden_xattrs::ListHiddenXattrs),
     Release(release::Release),
     Stage(stage::Stage),
+    DataWaiting(data_waiting::DataWaiting),
+    DataWaitErr(data_wait_err::DataWaitErr),
     ResizeDevices(resize_devices::ResizeDevices),
     Scrub(scrub::Scrub),
     Counters(counters::Counters),
@@ -90,6 +94,8 @@ impl Command {
             Command::ListHiddenXattrs(_) => "list-hidden-xattrs",
             Command::Release(_) => "release",
             Command::Stage(_) => "stage",
+            Command::DataWaiting(_) => "data-waiting",
+            Command::DataWaitErr(_) => "data-wait-err",
             Command::ResizeDevices(_) => "resize-devices",
             Command::Scrub(_) => "scrub",
             Command::Counters(_) => "counters",
@@ -123,6 +129,8 @@ impl Command {
             Command::ListHiddenXattrs(list) => list.run(globals),
             Command::Release(release) => release.run(globals),
             Command::Stage(stage) => stage.run(globals),
+            Command::DataWaiting(waiting) => waiting.run(globals),
+            Command::DataWaitErr(fail) => fail.run(globals),
             Command::ResizeDevices(resize) => resize.run(globals),
             Command::Scrub(scrub) => scrub.run(globals),
             Command::Counters(counters) => counters.run(globals),

@@ -33,6 +33,7 @@ pub(super) struct ExportSection {
     anon_uid: Option<Spanned<u32>>,
     anon_gid: Option<Spanned<u32>>,
     secure: Option<bool>,
+    recall: Option<bool>,
     id: Option<Spanned<u32>>,
 }
 
@@ -145,6 +146,7 @@ fn rule(lines: &Lines, nth: usize, section: ExportSection) -> Result<ExportRule,
             gid: anonymous("anon_gid", &section.anon_gid, nobody.gid)?,
         },
         ports: if section.secure == Some(true) { Ports::Reserved } else { Ports::Any },
+        recalls: section.recall != Some(false),
         clients,
     };
     Ok(ExportRule { rules, place })
@@ -238,11 +240,12 @@ mod tests {
     fn every_key_of_an_export_is_taken() {
         let config = config(
             "[[export]]\npath = '/'\nclients = ['::/0']\naccess = 'ro'\nsquash = 'all'\n\
-             anon_uid = 7\nanon_gid = 8\nsecure = true\nid = 12",
+             anon_uid = 7\nanon_gid = 8\nsecure = true\nrecall = false\nid = 12",
         );
         let rule = config.unwrap().exports.unwrap().remove(0).rules;
         assert_eq!((rule.id, rule.mode, rule.squash), (ExportId(12), Mode::ReadOnly, Squash::All));
         assert_eq!((rule.anonymous, rule.ports), (Anonymous { uid: 7, gid: 8 }, Ports::Reserved));
+        assert!(!rule.recalls);
     }
 
     #[test]

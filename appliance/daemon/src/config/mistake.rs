@@ -28,9 +28,10 @@ const SECTIONS: [Section; 6] = [
             ("connections_per_client_max", COUNT),
             ("record_seconds_max", COUNT),
             ("send_seconds_max", COUNT),
+            ("recalls_per_client_max", COUNT),
         ],
     ),
-    ("control", "[control]", &[("socket", PATH)]),
+    ("control", "[control]", &[("socket", PATH), ("metrics", ADDRESS)]),
     (
         "shards",
         "[shards]",
@@ -52,11 +53,13 @@ const SECTIONS: [Section; 6] = [
             ("anon_uid", ID),
             ("anon_gid", ID),
             ("secure", BOOL),
+            ("recall", BOOL),
             ("id", "a number from 1 to 2147483647"),
         ],
     ),
 ];
 
+const ADDRESS: &str = "an address with a port, like \"127.0.0.1:9464\"";
 const PATH: &str = "a path in quotes, like \"/srv/archive\"";
 const SIZE: &str = "a size in quotes, like \"4G\"";
 const BOOL: &str = "true or false, without quotes";

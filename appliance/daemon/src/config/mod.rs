@@ -65,6 +65,8 @@ pub struct NetLimits {
     pub record_seconds_max: u32,
     /// For a client to take a batch of answers.
     pub send_seconds_max: u32,
+    /// Recalls that one address may have queued.
+    pub recalls_per_client_max: u32,
 }
 
 impl NetLimits {
@@ -76,6 +78,7 @@ impl NetLimits {
         connections_per_client_max: 128,
         record_seconds_max: 60,
         send_seconds_max: 60,
+        recalls_per_client_max: u32::MAX,
     };
 }
 
@@ -139,6 +142,7 @@ struct NfsSection {
     connections_per_client_max: Option<Spanned<u32>>,
     record_seconds_max: Option<Spanned<u32>>,
     send_seconds_max: Option<Spanned<u32>>,
+    recalls_per_client_max: Option<Spanned<u32>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -305,6 +309,11 @@ fn limits(lines: &Lines, nfs: &NfsSection) -> Result<NetLimits, Failure> {
             "send_seconds_max",
             &nfs.send_seconds_max,
             default.send_seconds_max,
+        )?,
+        recalls_per_client_max: at_least_one(
+            "recalls_per_client_max",
+            &nfs.recalls_per_client_max,
+            default.recalls_per_client_max,
         )?,
     })
 }
@@ -476,13 +485,14 @@ mod tests {
     fn connections_have_limits_and_several_addresses() {
         let nfs = "[pool]\ndir='d'\n[nfs]\nlisten = ['127.0.0.1:2049', '[::1]:2049']\nportmap = true\n\
                    connections_max = 9\nconnections_per_client_max = 8\nrecord_seconds_max = 7\n\
-                   send_seconds_max = 6";
+                   send_seconds_max = 6\nrecalls_per_client_max = 5";
         let config = Config::from_toml(nfs).unwrap();
         assert_eq!(config.nfs.len(), 2);
         assert!(config.portmap);
         let NetLimits { connections_max, connections_per_client_max, .. } = config.limits;
         assert_eq!((connections_max, connections_per_client_max), (9, 8));
         assert_eq!((config.limits.record_seconds_max, config.limits.send_seconds_max), (7, 6));
+        assert_eq!(config.limits.recalls_per_client_max, 5);
     }
 
     #[test]

@@ -33,6 +33,7 @@ pub(crate) use join::join;
 pub(crate) use map::{MappedExtent, checksum_of, checksums, extents, mapped};
 pub(crate) use overlay::{Dirty, Overlays};
 pub(crate) use readahead::Streams;
+pub(crate) use release::regular_file;
 pub(crate) use stage::Arrival;
 pub(crate) use truncate::{
     Progress, REMOVE_ITEM_BYTES, REMOVE_STEP_BYTES, remove_data_step, truncate_in,

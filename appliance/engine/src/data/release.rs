@@ -93,6 +93,22 @@ impl<D: Doors> Shard<D> {
     }
 }
 
+/// The inode of a regular file that has a name.
+pub(crate) fn regular_file(view: &View<'_>, ino: InodeNo) -> Result<InodeItem, Stop> {
+    let item = view.inode(ino)?;
+    require_regular(&item)?;
+    Ok(item)
+}
+
+fn require_regular(item: &InodeItem) -> Result<(), FsError> {
+    match item.file_kind() {
+        FileKind::Regular if item.nlink.get() == 0 => Err(FsError::Stale),
+        FileKind::Regular => Ok(()),
+        FileKind::Directory => Err(FsError::IsDirectory),
+        _ => Err(FsError::Invalid),
+    }
+}
+
 /// The inode of a regular file whose data has this version, as it is shown.
 pub(super) fn file_of_version(
     view: &View<'_>,
@@ -100,14 +116,7 @@ pub(super) fn file_of_version(
     version: u64,
 ) -> Result<InodeItem, Stop> {
     let item = view.inode_to_change(ino)?;
-    match item.file_kind() {
-        FileKind::Regular => {}
-        FileKind::Directory => return Err(FsError::IsDirectory.into()),
-        _ => return Err(FsError::Invalid.into()),
-    }
-    if item.nlink.get() == 0 {
-        return Err(FsError::Stale.into());
-    }
+    require_regular(&item)?;
     if view.attr(ino, &item).data_version != version {
         return Err(FsError::VersionMismatch.into());
     }

@@ -117,6 +117,12 @@ impl<D: Doors> Shard<D> {
         let (mapped, ticket) = self.transact(need, |view| map_staged(view, ask, &placed)).await?;
         drop(held);
         self.settle(ticket).await?;
+        // A MiB goes online as a whole.
+        let mib = |block: u64| block / EXTENT_BLOCKS_MAX;
+        let online =
+            mib(blocks.start) * EXTENT_BLOCKS_MAX..(mib(blocks.end - 1) + 1) * EXTENT_BLOCKS_MAX;
+        // It is staged, whoever is told: whom this does not find is found when waiters are listed.
+        let _ = self.wake_waiters(ask.ino, online).await;
         match mapped.is_refused {
             true => Err(FsError::FixityMismatch),
             false => Ok(mapped.staged),

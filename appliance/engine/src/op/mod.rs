@@ -15,6 +15,7 @@ mod parts;
 mod read;
 mod readdir;
 mod readlink;
+mod recall;
 mod referring;
 mod remove;
 mod rename;
@@ -33,6 +34,7 @@ pub use lookup::{Found, Lookup, Parent};
 pub use read::{Data, Read};
 pub use readdir::{Dirent, EntryName, Listing, Readdir};
 pub use readlink::{LinkText, Readlink};
+pub use recall::{FailWaiters, Recall, Wanted};
 pub use referring::{NameAt, Named, Referring};
 pub use rename::{PeekEntry, Rename, Renamed};
 pub use setattr::Setattr;
@@ -146,6 +148,8 @@ operations! {
     RemoveXattr => Attr,
     Release => u64,
     Stage => u64,
+    Recall => Option<u16>,
+    FailWaiters => u64,
 }
 
 impl<D: Doors> Shard<D> {

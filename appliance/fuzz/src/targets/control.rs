@@ -8,7 +8,7 @@ use crate::specimen::Specimen;
 use cairn_base::{BLOCK_BYTES, DeviceId};
 use cairn_control::foreign::{Method, Pool, Refused, asked};
 use cairn_control::proto::{
-    ChangeIndex, ChangesRequest, ConsumerAckRequest, ConsumerAddRequest,
+    ChangeIndex, ChangesRequest, ConsumerAckRequest, ConsumerAddRequest, DataWaitErrRequest,
     GetReferringEntriesRequest, GetXattrRequest, IndexPosition, InoPathRequest, InodeTarget,
     ListXattrsRequest, ReleaseRequest, RemoveXattrRequest, ResizeDevicesRequest, SetXattrRequest,
     StageRequest, StageTarget, StatRequest, WalkInodesRequest, XattrSet, inode_target,
@@ -129,7 +129,16 @@ fn specimens() -> Vec<Specimen> {
         of("stage", Method::Stage, stage(block, 100)),
         of("stage-far", Method::Stage, stage(u64::MAX - 4095, 4096)),
         of("stage-nowhere", Method::Stage, nowhere),
+        of("wait-err", Method::DataWaitErr, wait_err(5, &["read", "write"])),
+        of("wait-err-errno", Method::DataWaitErr, wait_err(4096, &[])),
+        of("wait-err-op", Method::DataWaitErr, wait_err(5, &["append"])),
     ]
+}
+
+fn wait_err(errno: u32, ops: &[&str]) -> Vec<u8> {
+    let ops = ops.iter().map(|op| (*op).into()).collect();
+    let (offset, length) = (1 << 20, Some(4096));
+    DataWaitErrRequest { ino: 4097, offset, length, ops, errno }.encode_to_vec()
 }
 
 fn changes(since: Option<IndexPosition>) -> Vec<u8> {
@@ -160,6 +169,7 @@ pub fn run(input: &[u8]) -> Verdict {
         Method::ListXattrs => comes_back::<ListXattrsRequest>(message),
         Method::Release => comes_back::<ReleaseRequest>(message),
         Method::Stage => comes_back::<StageRequest>(message),
+        Method::DataWaitErr => comes_back::<DataWaitErrRequest>(message),
     }
     match asked(method, message, &pool()) {
         Ok(None) => Verdict::Refused("nothing to ask".into()),
@@ -226,6 +236,10 @@ fn sound(method: Method, request: &ControlRequest, message: &[u8]) {
         ControlRequest::Stage { offset, data, .. } => {
             assert!(offset.is_multiple_of(BLOCK_BYTES as u64));
             assert!(data.len() <= message.len() && offset.checked_add(data.len() as u64).is_some());
+        }
+        ControlRequest::FailWaiters { offset, len, ops, errno, .. } => {
+            assert!((1..=4095).contains(errno) && (1..=3).contains(&ops.len()));
+            assert!(offset.checked_add(*len).is_some());
         }
         other => panic!("{method:?} asks for {other:?}"),
     }

@@ -26,8 +26,8 @@ async fn ask<D: Doors>(call: &Context<'_, D>, args: LinkArgs<'_>) -> LinkRes {
             dir_change: call.change(&linked.dir),
         }),
         Err(error) => {
-            let attributes = call.attributes_after(error, ino).await;
-            let after = call.attributes_after(error, dir).await;
+            let attributes = call.attributes_after(nfs_stat(error), ino).await;
+            let after = call.attributes_after(nfs_stat(error), dir).await;
             let body = LinkChanges { attributes, dir_change: Change { before: None, after } };
             Err(Failure { stat: nfs_stat(error), body })
         }

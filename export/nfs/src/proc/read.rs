@@ -6,7 +6,7 @@ use crate::limits::IO_BYTES_MAX;
 use crate::wire::{Encode, NfsStat, ReadArgs, ReadOk, ReadRes};
 use cairn_base::door::Doors;
 use cairn_engine::limits::FILE_BYTES_MAX;
-use cairn_engine::op;
+use cairn_engine::op::{self, Wanted};
 use cairn_net::xdr::Encoder;
 
 pub async fn read<D: Doors>(call: &Context<'_, D>, args: ReadArgs<'_>, to: &mut Encoder) {
@@ -23,7 +23,11 @@ async fn ask<D: Doors>(call: &Context<'_, D>, args: ReadArgs<'_>) -> ReadRes {
     let op = op::Read { cred: target.cred, ino, offset: args.offset, len };
     let data = match call.shard().call(op).await {
         Ok(data) => data,
-        Err(error) => return Err(call.failed(error, ino).await),
+        Err(error) => {
+            let wanted = Wanted::Read { offset: args.offset, len };
+            let stat = call.stat(error, target.export, ino, wanted).await;
+            return Err(call.failed_with(stat, ino).await);
+        }
     };
     Ok(ReadOk { attributes: Some(call.attributes(&data.attr)), eof: data.eof, data: data.parts })
 }

@@ -39,10 +39,10 @@ async fn failed<D: Doors>(
     from_dir: InodeNo,
     to_dir: InodeNo,
 ) -> Failure<RenameChanges> {
-    let from = call.attributes_after(error, from_dir).await;
+    let from = call.attributes_after(nfs_stat(error), from_dir).await;
     let to = match from_dir == to_dir {
         true => from,
-        false => call.attributes_after(error, to_dir).await,
+        false => call.attributes_after(nfs_stat(error), to_dir).await,
     };
     let unchanged = |after| Change { before: None, after };
     let body = RenameChanges { from_dir: unchanged(from), to_dir: unchanged(to) };

@@ -4,7 +4,7 @@ use crate::attr::{set_attr, time};
 use crate::context::Context;
 use crate::wire::{Encode, SetattrArgs, SetattrRes};
 use cairn_base::door::Doors;
-use cairn_engine::op;
+use cairn_engine::op::{self, Wanted};
 use cairn_net::xdr::Encoder;
 
 pub async fn setattr<D: Doors>(call: &Context<'_, D>, args: SetattrArgs<'_>, to: &mut Encoder) {
@@ -14,14 +14,15 @@ pub async fn setattr<D: Doors>(call: &Context<'_, D>, args: SetattrArgs<'_>, to:
 async fn set<D: Doors>(call: &Context<'_, D>, args: SetattrArgs<'_>) -> SetattrRes {
     let target = call.target_to_change(args.object)?;
     let ino = target.ino;
-    let op = op::Setattr {
-        cred: target.cred,
-        ino,
-        set: set_attr(&args.attributes),
-        guard: args.guard.map(time),
-    };
+    let set = set_attr(&args.attributes);
+    let size = set.size;
+    let op = op::Setattr { cred: target.cred, ino, set, guard: args.guard.map(time) };
     match call.carry_out(op).await {
         Ok(change) => Ok(call.change(&change)),
-        Err(error) => Err(call.failed_change(error, ino).await),
+        Err(error) => {
+            let wanted = Wanted::Size(size.unwrap_or_default());
+            let stat = call.stat(error, target.export, ino, wanted).await;
+            Err(call.failed_change_with(stat, ino).await)
+        }
     }
 }

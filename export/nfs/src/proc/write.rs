@@ -15,7 +15,7 @@ use crate::wire::{Args, Encode, Handle, NfsStat, Stable, WriteArgs, WriteOk, Wri
 use cairn_base::door::Doors;
 use cairn_base::{Arena, BLOCK_BYTES, DmaBuf};
 use cairn_engine::limits::FILE_BYTES_MAX;
-use cairn_engine::op::{self, Stability};
+use cairn_engine::op::{self, Stability, Wanted};
 use cairn_net::server::Call;
 use cairn_net::xdr::Encoder;
 use std::borrow::Cow;
@@ -82,7 +82,10 @@ async fn ask<D: Doors>(call: &Context<'_, D>, what: Writing<'_>) -> WriteRes {
             committed: committed(written.stability),
             verifier: written.verifier.to_be_bytes(),
         }),
-        Err(error) => Err(call.failed_change(error, ino).await),
+        Err(error) => {
+            let stat = call.stat(error, target.export, ino, Wanted::Write).await;
+            Err(call.failed_change_with(stat, ino).await)
+        }
     }
 }
 
