@@ -10,6 +10,7 @@ const PRINTED: &[&str] = &[
     "StageReply",
     "DataWaiter",
     "DataWaitErrReply",
+    "TriggerEntry",
     "ResizedDevice",
     "StatfsReply",
     "StatReply",

@@ -30,7 +30,7 @@ use crate::wire_up::{self, News, ShardPlan};
 use cairn_base::BLOCK_BYTES;
 use cairn_base::dma_buf::Backing;
 use cairn_base::ring::RingWaker;
-use cairn_control::{Caller, ControlSocket, ShowExports, StartCheck, bridge};
+use cairn_control::{Caller, ControlSocket, ServeWith, ShowExports, StartCheck, bridge};
 use cairn_engine::open::{ShardSeed, read_and_divide, unusable_superblocks};
 use cairn_engine::ports;
 use cairn_net::listener::{BindError, Listener};
@@ -105,8 +105,12 @@ pub fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
             };
             ready(&now);
             supervisor::ready(&now);
+            if config.debug_triggers {
+                tracing::warn!("--debug-triggers: whoever may open the socket may set off faults");
+            }
+            let with = ServeWith { metrics_at: metrics, debug_triggers: config.debug_triggers };
             let watch = tokio::spawn(supervisor::watch(shards.callers.clone()));
-            let served = shards.serve_control(&socket, metrics, check, hangup, stop).await;
+            let served = shards.serve_control(&socket, with, check, hangup, stop).await;
             watch.abort();
             supervisor::stopping();
             tracing::info!("stopping");
@@ -336,7 +340,7 @@ impl Shards {
     async fn serve_control(
         &mut self,
         socket: &ControlSocket,
-        metrics: Option<TcpListener>,
+        with: ServeWith,
         check: StartCheck,
         hangup: Option<Signal>,
         stop: impl Future<Output = ()>,
@@ -359,7 +363,7 @@ impl Shards {
             }
         };
         let callers = self.callers.clone();
-        let served = cairn_control::serve(socket, callers, check, show, metrics, until).await;
+        let served = cairn_control::serve(socket, callers, check, show, with, until).await;
         match failed {
             Some(failure) => Err(failure),
             None => served.map_err(|e| Failure::file("cannot serve", socket.path(), &e)),

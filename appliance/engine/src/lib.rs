@@ -31,6 +31,7 @@ pub mod scrub;
 pub mod shard;
 pub mod snapshot;
 pub mod status;
+pub mod trigger;
 pub mod trouble;
 mod waiters;
 

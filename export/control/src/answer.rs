@@ -9,7 +9,7 @@ use crate::request::{
 use cairn_base::door::Doors;
 use cairn_engine::attr::Attr;
 use cairn_engine::name::Name;
-use cairn_engine::{Cred, FsError, SeqIndex, Shard, op};
+use cairn_engine::{Cred, FsError, SeqIndex, Shard, op, trigger};
 use cairn_format::InodeNo;
 use std::rc::Rc;
 
@@ -101,6 +101,10 @@ pub async fn answer<D: Doors>(
         ControlRequest::FailWaiters { ino, offset, len, ops, errno } => {
             let fail = op::FailWaiters { ino, offset, len, ops, errno };
             Ok(ControlReply::Waiters(shard.call(fail).await?))
+        }
+        ControlRequest::Arm(armed) => {
+            trigger::arm(armed);
+            Ok(ControlReply::Done)
         }
         ControlRequest::Snapshot(id, step) => Ok(match step {
             SnapshotStep::Begin => ControlReply::Cut(Box::new(shard.begin_snapshot(id).await?)),

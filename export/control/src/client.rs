@@ -249,6 +249,15 @@ impl Client {
         reply.map(tonic::Response::into_inner).map_err(refused)
     }
 
+    pub async fn trigger(&mut self, request: proto::TriggerRequest) -> Result<(), ClientError> {
+        self.service.trigger(request).await.map(drop).map_err(refused)
+    }
+
+    pub async fn triggers(&mut self) -> Result<Vec<proto::TriggerEntry>, ClientError> {
+        let reply = self.service.triggers(proto::TriggersRequest {}).await.map_err(refused)?;
+        Ok(reply.into_inner().triggers)
+    }
+
     pub async fn counters(&mut self, prefix: &str) -> Result<Vec<proto::Counter>, ClientError> {
         let request = proto::CountersRequest { prefix: prefix.into() };
         let reply = self.service.counters(request).await.map_err(refused)?;

@@ -28,6 +28,7 @@ mod server;
 mod service;
 mod socket;
 mod status;
+mod triggers;
 mod waiters;
 mod xattrs;
 
@@ -36,7 +37,7 @@ pub use bridge::{Answer, Bridge, CallError, Caller, bridge};
 pub use check::{CheckFailed, CheckJob, CheckNews, Checked, StartCheck};
 pub use client::{Check, Client, ClientError, Stream, Walk};
 pub use metrics::metrics_text;
-pub use server::{ShowExports, serve};
+pub use server::{ServeWith, ShowExports, serve};
 pub use socket::{ControlSocket, PATH_BYTES_MAX};
 
 /// The messages of `proto/control.proto`.

@@ -7,6 +7,7 @@ use cairn_engine::name::Name;
 use cairn_engine::op::{Named, XattrList, XattrNames, XattrSet};
 use cairn_engine::scrub::{Command, Damaged, ScrubReport};
 use cairn_engine::status::ShardStatus;
+use cairn_engine::trigger::Armed;
 use cairn_engine::{
     Change, Consumer, Cut, DeviceSpace, Grow, Resized, SnapshotId, Tend, WaitOp, WaitersFrom,
     WaitersPage, XattrPlace,
@@ -98,6 +99,8 @@ pub enum ControlRequest {
         ops: Vec<WaitOp>,
         errno: u16,
     },
+    /// On the shard that is asked.
+    Arm(Armed),
     /// What is known to be damaged, behind a place.
     Damage {
         after: Option<(TabletId, Key)>,

@@ -8,6 +8,7 @@ use crate::proto::ExportsReply;
 use crate::proto::control_server::ControlServer;
 use crate::service::Service;
 use crate::socket::ControlSocket;
+use crate::triggers::Triggers;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -25,21 +26,31 @@ const GRACE: Duration = Duration::from_secs(2);
 pub type ShowExports =
     Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ExportsReply> + Send>> + Send + Sync>;
 
+/// What the daemon was started with.
+#[derive(Debug, Default)]
+pub struct ServeWith {
+    /// Where metrics are answered, too.
+    pub metrics_at: Option<TcpListener>,
+    /// Whether faults may be set off (`cairn debug trigger`).
+    pub debug_triggers: bool,
+}
+
 /// Serves until `shutdown` ends, then lets running calls finish for a moment. `shards` by number;
-/// `check` starts a checker; metrics are answered on `metrics_at`, too.
+/// `check` starts a checker.
 pub async fn serve(
     socket: &ControlSocket,
     shards: Vec<Caller>,
     check: StartCheck,
     exports: ShowExports,
-    metrics_at: Option<TcpListener>,
+    with: ServeWith,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let incoming = UnixListenerStream::new(socket.listener()?);
     let (stopping, mut stopped) = tokio::sync::watch::channel(());
     let scraped = metrics::router(shards.clone());
-    let served_at = metrics_at.map(|at| metrics::serve(at, shards.clone()));
-    let service = Service::new(shards, check, exports, stopped.clone());
+    let served_at = with.metrics_at.map(|at| metrics::serve(at, shards.clone()));
+    let service =
+        Service::new(shards, check, exports, Triggers::new(with.debug_triggers), stopped.clone());
     let calls = Routes::new(ControlServer::new(service)).into_axum_router();
     // A scrape is a request of HTTP/1, a call one of HTTP/2.
     let server = Server::builder()

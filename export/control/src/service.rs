@@ -15,8 +15,9 @@ use crate::request::{
 };
 use crate::server::ShowExports;
 use crate::status::{self, unexpected};
+use crate::triggers::Triggers;
 use crate::{
-    archive, changes, consumers, counters, devices, memory, paths, scrub, waiters, xattrs,
+    archive, changes, consumers, counters, devices, memory, paths, scrub, triggers, waiters, xattrs,
 };
 use cairn_base::BLOCK_BYTES;
 use cairn_engine::FsError;
@@ -41,6 +42,7 @@ pub(crate) struct Service {
     check_turn: Arc<Semaphore>,
     snapshots: AtomicU64,
     exports: ShowExports,
+    triggers: Triggers,
     /// Its sender goes when the daemon stops: who follows something comes to an end.
     stopping: watch::Receiver<()>,
 }
@@ -51,6 +53,7 @@ impl Service {
         shards: Vec<Caller>,
         check: StartCheck,
         exports: ShowExports,
+        triggers: Triggers,
         stopping: watch::Receiver<()>,
     ) -> Service {
         assert!(!shards.is_empty(), "a pool is served by at least one shard");
@@ -61,6 +64,7 @@ impl Service {
             check_turn: Arc::new(Semaphore::new(1)),
             snapshots: AtomicU64::new(1),
             exports,
+            triggers,
             stopping,
         }
     }
@@ -421,6 +425,22 @@ impl Control for Service {
             }
             _ => Err(unexpected()),
         }
+    }
+
+    async fn trigger(
+        &self,
+        request: Request<proto::TriggerRequest>,
+    ) -> Result<Response<proto::TriggerReply>, Status> {
+        let armed = triggers::parse(&request.into_inner())?;
+        self.triggers.arm(armed, &self.shards).await?;
+        Ok(Response::new(proto::TriggerReply {}))
+    }
+
+    async fn triggers(
+        &self,
+        _: Request<proto::TriggersRequest>,
+    ) -> Result<Response<proto::TriggersReply>, Status> {
+        Ok(Response::new(proto::TriggersReply { triggers: self.triggers.list()? }))
     }
 
     async fn counters(

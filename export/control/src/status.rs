@@ -53,6 +53,11 @@ pub(crate) fn stale(errno: i32, text: String) -> Status {
     with_errno(Code::OutOfRange, errno, text)
 }
 
+/// This daemon does not do that.
+pub(crate) fn denied(errno: i32, text: &str) -> Status {
+    with_errno(Code::PermissionDenied, errno, text.into())
+}
+
 /// It cannot be done now.
 pub(crate) fn unavailable(errno: i32, text: String) -> Status {
     with_errno(Code::Unavailable, errno, text)

@@ -7,7 +7,8 @@ use cairn_control::proto::check_reply::News;
 use cairn_control::proto::{self, stat_request::Target};
 use cairn_control::request::{ControlReply, ControlRequest, Pool, Position, SnapshotStep};
 use cairn_control::{
-    CheckJob, CheckNews, Checked, Client, ClientError, ControlSocket, ShowExports, bridge, serve,
+    CheckJob, CheckNews, Checked, Client, ClientError, ControlSocket, ServeWith, ShowExports,
+    bridge, serve,
 };
 use cairn_engine::Cut;
 use cairn_engine::error::FsError;
@@ -81,7 +82,7 @@ async fn served_by(shard: cairn_control::Caller) -> Served {
             let _ = stopped.await;
         };
         let exports: ShowExports = Arc::new(|| Box::pin(exports()));
-        serve(&socket, vec![shard], Arc::new(check), exports, None, until).await
+        serve(&socket, vec![shard], Arc::new(check), exports, ServeWith::default(), until).await
     });
     let client = Client::connect(&path).await.unwrap();
     Served { _dir: dir, client, stop, served }

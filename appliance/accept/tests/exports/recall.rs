@@ -68,7 +68,7 @@ fn a_client_has_so_many_recalls_queued_and_others_have_theirs() {
     let top = greedy.root().clone();
     let dir = greedy.lookup(&top, b"a").expect("lookup").handle;
     let file = greedy.lookup(&dir, b"file").expect("lookup").handle;
-    let mut ask = |client: &mut Client, block: u64| {
+    let ask = |client: &mut Client, block: u64| {
         let read = client.read_once(&file, block * 4096, 4096).map(drop);
         assert_eq!(read.expect_err("offline").status(), Some(nfsstat3::NFS3ERR_JUKEBOX));
     };

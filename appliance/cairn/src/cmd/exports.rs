@@ -75,14 +75,17 @@ fn export_line(export: &ExportEntry) -> String {
 pub fn limits_line(nfs: &NfsLimits) -> String {
     format!(
         "connections {} max {} per_client_max {} record_seconds_max {} send_seconds_max {} refused {} \
-         cut {}",
+         cut {}{}",
         nfs.connections,
         nfs.connections_max,
         nfs.connections_per_client_max,
         nfs.record_seconds_max,
         nfs.send_seconds_max,
         nfs.connections_refused,
-        nfs.connections_cut
+        nfs.connections_cut,
+        nfs.recalls_per_client_max
+            .map(|most| format!(" recalls_per_client_max {most}"))
+            .unwrap_or_default()
     )
 }
 

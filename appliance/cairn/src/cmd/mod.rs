@@ -6,6 +6,7 @@ mod completions;
 mod counters;
 mod data_wait_err;
 mod data_waiting;
+mod debug;
 mod debug_populate;
 mod df;
 mod exports;
@@ -63,6 +64,8 @@ pub enum Command {
     Scrub(scrub::Scrub),
     Counters(counters::Counters),
     Top(top::Top),
+    #[command(subcommand)]
+    Debug(debug::Debug),
     Completions(completions::Completions),
     Man(man::Man),
     Version(version::Version),
@@ -100,6 +103,7 @@ impl Command {
             Command::Scrub(_) => "scrub",
             Command::Counters(_) => "counters",
             Command::Top(_) => "top",
+            Command::Debug(_) => "debug",
             Command::Completions(_) => "completions",
             Command::Man(_) => "man",
             Command::Version(_) => "version",
@@ -135,6 +139,7 @@ impl Command {
             Command::Scrub(scrub) => scrub.run(globals),
             Command::Counters(counters) => counters.run(globals),
             Command::Top(top) => top.run(globals),
+            Command::Debug(debug) => debug.run(globals),
             Command::Completions(completions) => completions.run(globals),
             Command::Man(man) => man.run(globals),
             Command::Version(version) => version.run(globals),

@@ -25,7 +25,7 @@ use std::path::PathBuf;
                   portmap = true              # register with rpcbind (port 111)\n  \
                   [[export]]                  # none: the root, for this machine only\n  \
                   path = \"/projects\"\n  clients = [\"10.0.0.0/8\", \"2001:db8::/32\"]\n  \
-                  access = \"rw\"               # or \"ro\"\n  squash = \"root\"             # or \"none\", \"all\"\n  \
+                  access = \"rw\"               # or \"ro\"\n  recall = true               # or false: refuse what is offline\n  squash = \"root\"             # or \"none\", \"all\"\n  \
                   [control]\n  socket = \"/run/cairn/control.sock\"\n  metrics = \"127.0.0.1:9464\"  # GET /metrics, for Prometheus\n  \
                   [shards]\n  count = 4                   # default: by the number of cores\n  \
                   memtable = \"64M\"            # one shard's budget\n  \
@@ -44,6 +44,10 @@ pub struct Serve {
     #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
     metrics: Option<SocketAddr>,
 
+    /// Let `cairn debug trigger` set off faults in this daemon: for tests only
+    #[arg(long)]
+    debug_triggers: bool,
+
     #[command(flatten)]
     tuning: Tuning,
 
@@ -59,6 +63,7 @@ impl Serve {
         self.tuning.apply(&mut config)?;
         config.portmap |= self.portmap;
         config.metrics = self.metrics.or(config.metrics);
+        config.debug_triggers = self.debug_triggers;
         if let Some(socket) = &globals.socket {
             config.socket.clone_from(socket);
         }

@@ -46,6 +46,10 @@ pub struct Up {
     #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
     metrics: Option<SocketAddr>,
 
+    /// Let `cairn debug trigger` set off faults in this daemon: for tests only
+    #[arg(long)]
+    debug_triggers: bool,
+
     #[command(flatten)]
     tuning: Tuning,
 
@@ -114,6 +118,7 @@ impl Up {
                 .clone()
                 .unwrap_or_else(|| self.dir.join(crate::live::SOCKET_FILE)),
             metrics: self.metrics,
+            debug_triggers: self.debug_triggers,
             shards: None,
             memory_bytes: None,
             memtable_bytes: None,

@@ -40,6 +40,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// Where metrics are answered over HTTP; they always are on the socket.
     pub metrics: Option<SocketAddr>,
+    /// Whether faults may be set off over the socket; never said by a file.
+    pub debug_triggers: bool,
     /// `None`: by the number of cores (`pin.rs`).
     pub shards: Option<u16>,
     /// What the process may use of everything that grows with load, bytes (`memory.rs`); `None`: each
@@ -267,6 +269,7 @@ impl Config {
             file: None,
             socket,
             metrics,
+            debug_triggers: false,
             shards,
             memory_bytes,
             memtable_bytes,

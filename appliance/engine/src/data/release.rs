@@ -23,6 +23,7 @@ use crate::error::FsError;
 use crate::limits::{EXTENT_BLOCKS_MAX, REMOVE_STEP_ITEMS};
 use crate::log::Ticket;
 use crate::shard::Shard;
+use crate::trigger::{Trigger, fires};
 use crate::txn::{Class, Need, Stop, View};
 use cairn_base::BLOCK_BYTES;
 use cairn_base::door::Doors;
@@ -77,6 +78,10 @@ impl<D: Doors> Shard<D> {
                 Step::Up { to, released: some } => {
                     (at, newest) = (to, newest.max(ticket));
                     released += some;
+                    if some > 0 && fires(Trigger::DieInRelease, Some(ino)) {
+                        self.settle(newest).await?;
+                        std::process::abort();
+                    }
                     known.clear();
                     self.handle.yield_now().await;
                 }

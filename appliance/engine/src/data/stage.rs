@@ -23,6 +23,7 @@ use super::replace::store_difference;
 use crate::error::FsError;
 use crate::limits::{EXTENT_BLOCKS_MAX, IO_BYTES_MAX};
 use crate::shard::Shard;
+use crate::trigger::{Trigger, die_if};
 use crate::txn::{Class, Need, Stop, View};
 use cairn_base::door::Doors;
 use cairn_base::{BLOCK_BYTES, DmaBuf};
@@ -113,6 +114,7 @@ impl<D: Doors> Shard<D> {
         let writes: Vec<_> = pages.iter().map(|(p, page)| (p.at, page, p.crc)).collect();
         self.write_blocks(&writes).await?;
         self.flush_under(pages.iter().map(|(placed, _)| placed.at)).await?;
+        die_if(Trigger::DieInStage, Some(ask.ino));
         let placed: Vec<Placed> = pages.iter().map(|(placed, _)| *placed).collect();
         let (mapped, ticket) = self.transact(need, |view| map_staged(view, ask, &placed)).await?;
         drop(held);

@@ -20,6 +20,7 @@ use crate::limits::{
     BATCH_BYTES_MAX, CEILING_AHEAD_US, LOG_IDLE_MS, LOG_WRITES_MAX, RECORD_BYTES_MAX,
 };
 use crate::sabotage::{Sabotage, planted, planted_every};
+use crate::trigger::{Trigger, die_if};
 use cairn_base::door::{Disk, Doors, Durability};
 use cairn_base::{BLOCK_BYTES, DmaSlice, Nanos, Run};
 use cairn_format::record::{BATCH_HEADER_BYTES, BatchHeader, batch_bytes, seal_batch};
@@ -647,6 +648,7 @@ impl<D: Doors> WriteLog<D> {
         buf: cairn_base::DmaBuf,
     ) -> Result<(), cairn_base::door::MediaError> {
         let bufs = vec![DmaSlice::whole(buf)];
+        die_if(Trigger::DieAtLogBatch, None);
         if planted(Sabotage::SkippedFlush) {
             return self.disk.write(at, bufs, Durability::Cached).await;
         }

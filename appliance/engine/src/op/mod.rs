@@ -48,6 +48,7 @@ use crate::item::Entry;
 use crate::once::CallKey;
 use crate::peer::{Answer, Ask, mismatch};
 use crate::shard::Shard;
+use crate::trigger::{Trigger, fires};
 use crate::trouble::{During, Trouble};
 use cairn_base::door::Doors;
 use cairn_format::InodeNo;
@@ -185,7 +186,10 @@ impl<D: Doors> Shard<D> {
     pub(crate) async fn run_here(self: &Rc<Self>, request: Request) -> Result<Reply, FsError> {
         self.core.counters.operations.add(1);
         let (during, ino) = (During::Operation(request.name()), request.home());
-        let reply = request.run(self).await;
+        let reply = match fires(Trigger::AnswerBusy, Some(ino)) {
+            true => Err(FsError::Busy),
+            false => request.run(self).await,
+        };
         match reply {
             Err(FsError::Busy) => self.core.counters.busy.add(1),
             Err(error) if error.is_trouble() => {
