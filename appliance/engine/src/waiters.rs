@@ -116,6 +116,11 @@ impl WaiterKey {
         WaiterKey { ino: ino.raw(), block, op: WaitOp::ChangeSize, client: u32::MAX }
     }
 
+    /// The one behind it.
+    fn next(self) -> Option<WaiterKey> {
+        Some(WaiterKey { client: self.client.checked_add(1)?, ..self })
+    }
+
     fn ino(self) -> InodeNo {
         InodeNo::from_raw(self.ino).expect("made of one")
     }
@@ -263,12 +268,46 @@ impl Table {
         (keys, next.unwrap_or(from))
     }
 
-    /// The next ones behind a place, with when they asked last.
-    fn asked_last(&self, behind: Option<WaiterKey>) -> Vec<(WaiterKey, u32)> {
+    /// Sets an error for those of an inode's waiters, from one on, who want some of these blocks for one of
+    /// these. How many that are, and where to go on.
+    fn fail(
+        &mut self,
+        from: WaiterKey,
+        blocks: &Range<u64>,
+        ops: &[WaitOp],
+        errno: u16,
+    ) -> (u64, Option<WaiterKey>) {
+        let (mut failed, mut seen, mut last) = (0, 0, from);
+        let to = WaiterKey { block: blocks.end, op: WaitOp::Read, client: 0, ..from };
+        for (key, entry) in self.by_place.range_mut(from..to.max(from)).take(STEP_WAITERS) {
+            (seen, last) = (seen + 1, *key);
+            let meets = key.block + entry.blocks > blocks.start;
+            if meets && ops.contains(&key.op) && entry.errno == 0 {
+                entry.errno = errno;
+                failed += 1;
+            }
+        }
+        (failed, (seen == STEP_WAITERS).then(|| last.next()).flatten())
+    }
+
+    /// Forgets those among some behind a place who have not asked for long: how many, and which was the last
+    /// that was looked at.
+    fn expire(&mut self, behind: Option<WaiterKey>, now: u32) -> (u64, Option<WaiterKey>) {
         use std::ops::Bound::{Excluded, Unbounded};
         let from = behind.map_or(Unbounded, Excluded);
-        let range = self.by_place.range((from, Unbounded));
-        range.map(|(key, entry)| (*key, entry.last)).take(STEP_WAITERS).collect()
+        let range = self.by_place.range((from, Unbounded)).take(STEP_WAITERS);
+        let some: Vec<(WaiterKey, u32)> = range.map(|(key, entry)| (*key, entry.last)).collect();
+        let silent = |asked: u32| now.saturating_sub(asked) > WAITER_AGE_MAX;
+        let gone: Vec<&WaiterKey> =
+            some.iter().filter(|(_, asked)| silent(*asked)).map(|(key, _)| key).collect();
+        gone.iter().for_each(|key| self.remove(key));
+        (gone.len() as u64, some.last().map(|(key, _)| *key))
+    }
+
+    /// Some of the waiters from one on, up to another.
+    fn some(&self, from: WaiterKey, to: WaiterKey) -> Vec<WaiterKey> {
+        let range = self.by_place.range(from..to.max(from));
+        range.map(|(key, _)| *key).take(STEP_WAITERS).collect()
     }
 }
 
@@ -376,29 +415,12 @@ impl<D: Doors> Shard<D> {
         let mut failed = 0;
         let mut from = WaiterKey::first_of(ino, 0);
         loop {
-            let mut table = self.waiters.table.borrow_mut();
-            let mut seen = 0;
-            let mut last = from;
-            for (key, entry) in table.by_place.range_mut(from..).take(STEP_WAITERS) {
-                if key.ino != ino.raw() || key.block >= blocks.end {
-                    break;
-                }
-                (seen, last) = (seen + 1, *key);
-                let meets = key.block + entry.blocks > blocks.start;
-                if meets && ops.contains(&key.op) && entry.errno == 0 {
-                    entry.errno = errno;
-                    failed += 1;
-                }
-            }
-            drop(table);
-            if seen < STEP_WAITERS {
-                return Ok(failed);
-            }
-            // Behind the last one.
-            from = match last.client.checked_add(1) {
-                Some(client) => WaiterKey { client, ..last },
+            let step = self.waiters.table.borrow_mut().fail(from, &blocks, ops, errno);
+            failed += step.0;
+            match step.1 {
+                Some(next) => from = next,
                 None => return Ok(failed),
-            };
+            }
             self.handle.yield_now().await;
         }
     }
@@ -412,17 +434,12 @@ impl<D: Doors> Shard<D> {
         let mut from = WaiterKey::first_of(ino, blocks.start);
         let to = WaiterKey::first_of(ino, blocks.end);
         loop {
-            let keys: Vec<WaiterKey> = {
-                let table = self.waiters.table.borrow();
-                let range = table.by_place.range(from..to);
-                range.map(|(key, _)| *key).take(STEP_WAITERS).collect()
-            };
+            let keys = self.waiters.table.borrow().some(from, to);
             self.forget_served(&keys).await?;
-            match keys.last() {
-                Some(last) if keys.len() == STEP_WAITERS && last.client < u32::MAX => {
-                    from = WaiterKey { client: last.client + 1, ..*last };
-                }
-                _ => return Ok(()),
+            let last = keys.last().filter(|_| keys.len() == STEP_WAITERS);
+            match last.and_then(|last| last.next()) {
+                Some(next) => from = next,
+                None => return Ok(()),
             }
         }
     }
@@ -465,17 +482,12 @@ impl<D: Doors> Shard<D> {
         let mut behind = None;
         loop {
             let now = self.waiters_now();
-            let some = self.waiters.table.borrow().asked_last(behind);
-            let Some((last, _)) = some.last() else { return };
-            behind = Some(*last);
-            let mut table = self.waiters.table.borrow_mut();
-            for (key, asked) in &some {
-                if now.saturating_sub(*asked) > WAITER_AGE_MAX {
-                    table.remove(key);
-                    self.core.counters.waiters_expired.add(1);
-                }
+            let (expired, last) = self.waiters.table.borrow_mut().expire(behind, now);
+            self.core.counters.waiters_expired.add(expired);
+            if last.is_none() {
+                return;
             }
-            drop(table);
+            behind = last;
             self.handle.yield_now().await;
         }
     }

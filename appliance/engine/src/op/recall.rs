@@ -59,7 +59,7 @@ impl Recall {
         let (op, blocks) = match wanted {
             Wanted::Read { offset, len } => (WaitOp::Read, blocks_of(offset, u64::from(len))),
             Wanted::Write => {
-                let item = shard.read_with(|view| Ok(view.inode(ino)?)).await?;
+                let item = shard.read_with(|view| view.inode(ino)).await?;
                 (WaitOp::Write, blocks_of(0, item.size.get()))
             }
             Wanted::Size(size) => (WaitOp::ChangeSize, 0..size.div_ceil(BLOCK_BYTES as u64)),
