@@ -14,6 +14,7 @@
 
 mod client;
 mod clock;
+pub mod crowd;
 mod daemon;
 pub mod hostile;
 pub mod kernel_nfs;

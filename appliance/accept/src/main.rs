@@ -1,7 +1,7 @@
 //! `cairn-accept`: the acceptance runs that are too long for the test suite.
 
 use anyhow::{Context, Result};
-use cairn_accept::{hostile, kernel_nfs, kill_run, memory};
+use cairn_accept::{crowd, hostile, kernel_nfs, kill_run, memory};
 use clap::builder::{RangedI64ValueParser, RangedU64ValueParser};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -40,6 +40,16 @@ enum Verb {
         memory: u64,
         #[arg(long, default_value_t = 1, value_parser = shards())]
         shards: u32,
+    },
+    /// Have very many clients wait for offline data, and weigh them.
+    Waiters {
+        #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+        waiters: u64,
+        #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=512))]
+        connections: u64,
+        /// What they may cost: a number, perhaps with M or G.
+        #[arg(long, default_value = "300M", value_parser = size)]
+        bound: u64,
     },
     /// Mount a daemon with the kernel's NFS client and let programs work on it. Needs root, and
     /// takes the machine for its own: `cargo xtask guest --suite nfs` boots one for it.
@@ -130,6 +140,12 @@ fn perform(verb: Verb) -> Result<bool> {
             let summary = memory::run(&memory::Options { length, memory_bytes: memory, shards })?;
             println!("{summary}");
             Ok(summary.is_within())
+        }
+        Verb::Waiters { waiters, connections, bound } => {
+            let options = crowd::Options { waiters, connections, bound_bytes: bound };
+            let summary = crowd::run(&options)?;
+            println!("{summary}");
+            Ok(summary.is_good())
         }
         Verb::KernelNfsLoad { home } => kernel_nfs::load(&home).map(|()| true),
         Verb::KernelNfs { slice, only, seed, shards } => {

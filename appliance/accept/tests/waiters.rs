@@ -2,7 +2,7 @@
 //! (`cairn data-waiting`), stage it, or have them told that it does not come (`cairn data-wait-err`).
 
 use cairn_accept::nfs3_types::nfs3::*;
-use cairn_accept::{Answer, Client, Cred, Daemon, Served, eventually};
+use cairn_accept::{Answer, Client, Cred, Daemon, Served, crowd, eventually};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -174,6 +174,17 @@ fn agents_see_who_waits_and_stage_it_or_tell_them_that_it_does_not_come() {
     client.resize_once(&file, 0).expect("nothing of it stays");
     assert_eq!(waiting(daemon, &[]), []);
     daemon.stop_and_check().expect("the verifier finds nothing");
+}
+
+#[test]
+fn many_who_wait_cost_little_and_are_all_listed() {
+    if cairn_accept::binary().is_none() {
+        cairn_accept::skip("waiters-crowd", "the cairn binary");
+        return;
+    }
+    let options = crowd::Options { waiters: 40_000, connections: 16, bound_bytes: 16 << 20 };
+    let summary = crowd::run(&options).expect("it runs");
+    assert!(summary.is_good(), "{summary}");
 }
 
 #[test]
