@@ -29,6 +29,7 @@ mod served;
 mod skip;
 mod status;
 mod stream;
+pub mod tape;
 mod tree;
 
 pub use client::{Answer, Client, Cred, Fault, Found, Made, now_or, set_mode, set_size};

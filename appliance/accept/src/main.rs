@@ -1,7 +1,7 @@
 //! `cairn-accept`: the acceptance runs that are too long for the test suite.
 
 use anyhow::{Context, Result};
-use cairn_accept::{crowd, hostile, kernel_nfs, kill_run, memory};
+use cairn_accept::{crowd, hostile, kernel_nfs, kill_run, memory, tape};
 use clap::builder::{RangedI64ValueParser, RangedU64ValueParser};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -50,6 +50,20 @@ enum Verb {
         /// What they may cost: a number, perhaps with M or G.
         #[arg(long, default_value = "300M", value_parser = size)]
         bound: u64,
+    },
+    /// Archive files to a folder and bring them back, with users at work, and kill the daemon in the middle.
+    Tape {
+        #[arg(long, default_value_t = 5_000, value_parser = at_least_one)]
+        files: usize,
+        #[arg(long, default_value_t = 50)]
+        kills: u32,
+        #[arg(long, default_value_t = 2, value_parser = shards())]
+        shards: u32,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Minutes that the run may take.
+        #[arg(long, default_value_t = 20, value_parser = minutes())]
+        minutes: u64,
     },
     /// Mount a daemon with the kernel's NFS client and let programs work on it. Needs root, and
     /// takes the machine for its own: `cargo xtask guest --suite nfs` boots one for it.
@@ -146,6 +160,12 @@ fn perform(verb: Verb) -> Result<bool> {
             let summary = crowd::run(&options)?;
             println!("{summary}");
             Ok(summary.is_good())
+        }
+        Verb::Tape { files, kills, shards, seed, minutes } => {
+            let limit = Duration::from_secs(minutes * 60);
+            let summary = tape::run(&tape::Options { files, kills, shards, seed, limit })?;
+            println!("{summary}");
+            Ok(true)
         }
         Verb::KernelNfsLoad { home } => kernel_nfs::load(&home).map(|()| true),
         Verb::KernelNfs { slice, only, seed, shards } => {
