@@ -19,6 +19,7 @@ mod exerciser;
 mod meaning;
 mod mount;
 mod programs;
+mod recall;
 mod restart;
 mod sample;
 mod sharing;
@@ -69,6 +70,7 @@ const STEPS: &[Step] = &[
     step("users", meaning::users),
     step("listing", meaning::listing),
     step("two-mounts", sharing::two_mounts),
+    step("recall", recall::recall),
     step("git", programs::git),
     step("sqlite", programs::sqlite),
     long("sqlite-wal", programs::sqlite_wal),
