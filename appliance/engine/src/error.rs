@@ -57,6 +57,10 @@ pub enum FsError {
     VersionMismatch,
     /// EBADMSG: staged bytes are not those that were released.
     FixityMismatch,
+    /// EINVAL: data is restored only to a file that never had any.
+    HasData,
+    /// EINVAL: the data version to restore is above the pool's clock.
+    VersionAhead,
     /// A queue is full or an inode is locked for long: ask again.
     Busy,
     /// A device refused.
@@ -85,7 +89,9 @@ impl FsError {
             FsError::Access => 13,
             FsError::Permission => 1,
             FsError::NameTooLong => 36,
-            FsError::Invalid | FsError::BadPosition => 22,
+            FsError::Invalid | FsError::BadPosition | FsError::HasData | FsError::VersionAhead => {
+                22
+            }
             FsError::TooBig => 27,
             FsError::NoSpace | FsError::TooManyConsumers => 28,
             FsError::TooManyLinks => 31,
@@ -151,6 +157,12 @@ impl std::fmt::Display for FsError {
             }
             FsError::FixityMismatch => {
                 "these are not the bytes that were released: dropped, the data stays offline; stage the MiB again"
+            }
+            FsError::HasData => {
+                "the file has a data version or data: size and version are restored to a new, empty file"
+            }
+            FsError::VersionAhead => {
+                "the data version is above the clock of this pool, in microseconds since 1970: use a lower one"
             }
             FsError::Offline => "the data is offline",
             FsError::Busy => "busy, try again",

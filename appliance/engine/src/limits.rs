@@ -114,6 +114,8 @@ pub const EXTENT_BLOCKS_MAX: u64 = 256;
 
 /// The largest file: byte offsets stay positive in every protocol.
 pub const FILE_BYTES_MAX: u64 = i64::MAX as u64;
+/// The largest file that is restored offline: an extent for each MiB, about 1 GiB of items.
+pub const RESTORE_BYTES_MAX: u64 = 16 << 40;
 /// Bytes of one READ or WRITE.
 pub const IO_BYTES_MAX: usize = 1 << 20;
 

@@ -218,6 +218,7 @@ fn copy_of(outcome: &Outcome) -> Option<Outcome> {
         | Reply::Stage(_)
         | Reply::Recall(_)
         | Reply::FailWaiters(_)
+        | Reply::Restore(_)
         | Reply::Commit(_)
         | Reply::PeekEntry(_)
         | Reply::Readdir(_)

@@ -106,6 +106,9 @@ pub async fn answer<D: Doors>(
             trigger::arm(armed);
             Ok(ControlReply::Done)
         }
+        ControlRequest::SetAttrX { ino, set } => {
+            shard.call(op::Restore { ino, set }).await.map(|()| ControlReply::Done)
+        }
         ControlRequest::Snapshot(id, step) => Ok(match step {
             SnapshotStep::Begin => ControlReply::Cut(Box::new(shard.begin_snapshot(id).await?)),
             SnapshotStep::Resume => ControlReply::Held(shard.resume_log(id)),

@@ -1,13 +1,14 @@
-//! Release and stage, as their client sees them: one call for a range of any length, which goes to the
-//! engine in pieces.
+//! Release, stage and what else agents do to a file's data, as their client sees it: one call for a range of
+//! any length, which goes to the engine in pieces.
 
 use crate::bridge::Caller;
-use crate::proto::{ReleaseReply, ReleaseRequest, StageReply, StageRequest};
+use crate::proto::{ReleaseReply, ReleaseRequest, SetAttrXRequest, StageReply, StageRequest};
 use crate::request::{ControlReply, ControlRequest, Target};
 use crate::service::parse_ino;
 use crate::status::{self, unexpected};
 use cairn_base::BLOCK_BYTES;
-use cairn_engine::attr::Attr;
+use cairn_engine::attr::{Attr, Time};
+use cairn_engine::op::Restored;
 use cairn_format::InodeNo;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -166,6 +167,18 @@ async fn landed(pieces: &mut JoinSet<Result<u64, Status>>) -> Result<Option<u64>
         None => Ok(None),
         Some(Ok(staged)) => staged.map(Some),
         Some(Err(_)) => Err(unexpected()),
+    }
+}
+
+/// Whether it makes sense the engine says.
+pub(crate) fn restored(request: &SetAttrXRequest) -> Restored {
+    Restored {
+        data_version: request.data_version,
+        size: request.size,
+        offline: request.size_offline,
+        mtime: request.mtime.map(Time),
+        ctime: request.ctime.map(Time),
+        crtime: request.crtime.map(Time),
     }
 }
 

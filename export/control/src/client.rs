@@ -223,6 +223,10 @@ impl Client {
         Ok(Stream { replies })
     }
 
+    pub async fn set_attr_x(&mut self, request: proto::SetAttrXRequest) -> Result<(), ClientError> {
+        self.service.set_attr_x(request).await.map(drop).map_err(refused)
+    }
+
     /// The first piece says where they go.
     pub async fn stage(
         &mut self,

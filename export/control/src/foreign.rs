@@ -6,7 +6,7 @@
 
 use crate::archive::{Releasing, Staging};
 use crate::proto;
-use crate::request::{ControlRequest, Position};
+use crate::request::{ControlRequest, Position, Target};
 use crate::service::{parse_ino, parse_target, parse_walk};
 use crate::{archive, changes, consumers, devices, waiters, xattrs};
 use cairn_engine::DeviceSpace;
@@ -32,10 +32,11 @@ pub enum Method {
     Release,
     Stage,
     DataWaitErr,
+    SetAttrX,
 }
 
 impl Method {
-    pub const ALL: [Method; 15] = [
+    pub const ALL: [Method; 16] = [
         Method::Stat,
         Method::WalkInodes,
         Method::Changes,
@@ -51,6 +52,7 @@ impl Method {
         Method::Release,
         Method::Stage,
         Method::DataWaitErr,
+        Method::SetAttrX,
     ];
 }
 
@@ -143,6 +145,15 @@ pub fn asked(
             let piece = archive::parse_piece(None, decode(message)?).map_err(because)?;
             let (Staging { ino, at: offset, data_version }, data) = piece;
             Ok(Some(ControlRequest::Stage { ino, offset, data, data_version }))
+        }
+        Method::SetAttrX => {
+            let request = decode::<proto::SetAttrXRequest>(message)?;
+            let target = parse_target(xattrs::target(request.inode.clone())).map_err(because)?;
+            let set = archive::restored(&request);
+            Ok(Some(match target {
+                Target::Ino(ino) => ControlRequest::SetAttrX { ino, set },
+                Target::Path(_) => ControlRequest::Stat(target),
+            }))
         }
         Method::DataWaitErr => waiters::parse_fail(decode(message)?).map(Some).map_err(because),
     }

@@ -4,7 +4,7 @@
 
 use cairn_engine::attr::Attr;
 use cairn_engine::name::Name;
-use cairn_engine::op::{Named, XattrList, XattrNames, XattrSet};
+use cairn_engine::op::{Named, Restored, XattrList, XattrNames, XattrSet};
 use cairn_engine::scrub::{Command, Damaged, ScrubReport};
 use cairn_engine::status::ShardStatus;
 use cairn_engine::trigger::Armed;
@@ -101,6 +101,11 @@ pub enum ControlRequest {
     },
     /// On the shard that is asked.
     Arm(Armed),
+    /// Restores attributes.
+    SetAttrX {
+        ino: InodeNo,
+        set: Restored,
+    },
     /// What is known to be damaged, behind a place.
     Damage {
         after: Option<(TabletId, Key)>,

@@ -443,6 +443,19 @@ impl Control for Service {
         Ok(Response::new(proto::TriggersReply { triggers: self.triggers.list()? }))
     }
 
+    async fn set_attr_x(
+        &self,
+        request: Request<proto::SetAttrXRequest>,
+    ) -> Result<Response<proto::SetAttrXReply>, Status> {
+        let request = request.into_inner();
+        let set = archive::restored(&request);
+        let ino = self.inode(request.inode).await?;
+        match self.call(ControlRequest::SetAttrX { ino, set }).await? {
+            ControlReply::Done => Ok(Response::new(proto::SetAttrXReply {})),
+            _ => Err(unexpected()),
+        }
+    }
+
     async fn counters(
         &self,
         request: Request<proto::CountersRequest>,

@@ -85,13 +85,15 @@ fn code(error: FsError) -> Code {
         | FsError::XattrTooBig
         | FsError::XattrNameTooLong
         | FsError::XattrTags
-        | FsError::BadPosition => Code::InvalidArgument,
+        | FsError::BadPosition
+        | FsError::VersionAhead => Code::InvalidArgument,
         FsError::NotDirectory
         | FsError::IsDirectory
         | FsError::NotEmpty
         | FsError::TooManyLinks
         | FsError::VersionMismatch
         | FsError::FixityMismatch
+        | FsError::HasData
         | FsError::GuardMismatch => Code::FailedPrecondition,
         FsError::XattrNamespace | FsError::XattrIndex => Code::Unimplemented,
         FsError::Trimmed { .. } => Code::OutOfRange,

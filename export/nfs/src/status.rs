@@ -38,7 +38,10 @@ pub fn nfs_stat(error: FsError) -> NfsStat {
         // Nor does it know the change stream.
         FsError::Trimmed { .. } | FsError::TooManyConsumers => NfsStat::ServerFault,
         // Nor does it release and stage.
-        FsError::VersionMismatch | FsError::FixityMismatch => NfsStat::ServerFault,
+        FsError::VersionMismatch
+        | FsError::FixityMismatch
+        | FsError::HasData
+        | FsError::VersionAhead => NfsStat::ServerFault,
         FsError::ReadOnly => NfsStat::RoFs,
         FsError::GuardMismatch => NfsStat::NotSync,
         FsError::BadPosition => NfsStat::BadCookie,
@@ -69,6 +72,8 @@ pub fn mount_error(error: FsError) -> MountError {
         | FsError::NoXattr
         | FsError::VersionMismatch
         | FsError::FixityMismatch
+        | FsError::HasData
+        | FsError::VersionAhead
         | FsError::XattrTooBig
         | FsError::XattrNameTooLong
         | FsError::XattrNamespace

@@ -11,6 +11,7 @@ mod debug_populate;
 mod df;
 mod exports;
 mod format;
+mod get_attr_x;
 mod get_referring_entries;
 mod getfattr;
 mod ino_path;
@@ -22,6 +23,8 @@ mod release;
 mod resize_devices;
 mod scrub;
 mod serve;
+mod set_attr_x;
+mod setattr;
 mod setfattr;
 mod stage;
 mod stat;
@@ -58,6 +61,9 @@ pub enum Command {
     ListHiddenXattrs(list_hidden_xattrs::ListHiddenXattrs),
     Release(release::Release),
     Stage(stage::Stage),
+    Setattr(setattr::Setattr),
+    GetAttrX(get_attr_x::GetAttrX),
+    SetAttrX(set_attr_x::SetAttrX),
     DataWaiting(data_waiting::DataWaiting),
     DataWaitErr(data_wait_err::DataWaitErr),
     ResizeDevices(resize_devices::ResizeDevices),
@@ -97,6 +103,9 @@ impl Command {
             Command::ListHiddenXattrs(_) => "list-hidden-xattrs",
             Command::Release(_) => "release",
             Command::Stage(_) => "stage",
+            Command::Setattr(_) => "setattr",
+            Command::GetAttrX(_) => "get-attr-x",
+            Command::SetAttrX(_) => "set-attr-x",
             Command::DataWaiting(_) => "data-waiting",
             Command::DataWaitErr(_) => "data-wait-err",
             Command::ResizeDevices(_) => "resize-devices",
@@ -133,6 +142,9 @@ impl Command {
             Command::ListHiddenXattrs(list) => list.run(globals),
             Command::Release(release) => release.run(globals),
             Command::Stage(stage) => stage.run(globals),
+            Command::Setattr(set) => set.run(globals),
+            Command::GetAttrX(get) => get.run(globals),
+            Command::SetAttrX(set) => set.run(globals),
             Command::DataWaiting(waiting) => waiting.run(globals),
             Command::DataWaitErr(fail) => fail.run(globals),
             Command::ResizeDevices(resize) => resize.run(globals),

@@ -20,6 +20,7 @@ mod read;
 mod readahead;
 mod release;
 mod replace;
+mod restore;
 mod spill;
 mod stage;
 mod truncate;
@@ -34,6 +35,7 @@ pub(crate) use map::{MappedExtent, checksum_of, checksums, extents, mapped};
 pub(crate) use overlay::{Dirty, Overlays};
 pub(crate) use readahead::Streams;
 pub(crate) use release::regular_file;
+pub use restore::Restored;
 pub(crate) use stage::Arrival;
 pub(crate) use truncate::{
     Progress, REMOVE_ITEM_BYTES, REMOVE_STEP_BYTES, remove_data_step, truncate_in,

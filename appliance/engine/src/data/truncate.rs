@@ -69,7 +69,8 @@ pub(crate) fn truncate_in(
     let overlays = &tablet.overlays;
     let shown = overlays.size(ino, item.size.get());
     if size != shown && item.offline_blocks.get() > 0 {
-        require_online(view, ino, size.div_ceil(BLOCK))?;
+        // Behind the logged size is only what is being removed.
+        require_online(view, ino, size.min(item.size.get()).div_ceil(BLOCK))?;
         // What was released of the MiB that the end is in lies behind it, and does not come back.
         let mib = size / BLOCK / EXTENT_BLOCKS_MAX;
         if view.get(ino.tablet(), &Key::fixity(ino, mib))?.is_some() {
@@ -281,8 +282,11 @@ impl<D: Doors> Shard<D> {
                     return Ok(None);
                 }
                 let size = item.size.get();
-                // A size that was set meanwhile leaves something in front.
-                let so_far = if size == done.0 { done.1 } else { Progress::default() };
+                // A size that was set meanwhile leaves something in front, and so does a restore that began
+                // when somebody else had come to the end; it begins at the first block (`restore.rs`).
+                let first = Key::extent(ino, size.div_ceil(BLOCK));
+                let goes_on = size == done.0 && view.get(ino.tablet(), &first)?.is_none();
+                let so_far = if goes_on { done.1 } else { Progress::default() };
                 let more = finish_truncation_step(view, ino, &mut item, so_far)?;
                 view.change_inode(ino, &mut item);
                 Ok(more.map(|more| (size, more)))

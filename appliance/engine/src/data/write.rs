@@ -257,7 +257,8 @@ fn require_writable(cred: &Cred, item: &InodeItem) -> Result<(), FsError> {
     if item.flags & INODE_RETENTION != 0 {
         return Err(FsError::Permission);
     }
-    if item.offline_blocks.get() > 0 {
+    // What is left behind the size of a truncation, or of a restore that a crash ended, goes first.
+    if item.offline_blocks.get() > 0 && item.flags & INODE_TRUNCATING == 0 {
         return Err(FsError::Offline);
     }
     Ok(())

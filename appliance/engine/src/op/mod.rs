@@ -19,11 +19,13 @@ mod recall;
 mod referring;
 mod remove;
 mod rename;
+mod restore;
 mod setattr;
 mod unlink;
 mod write;
 mod xattr;
 
+pub use crate::data::Restored;
 pub use access::{Access, Accessed};
 pub use archive::{Release, Stage};
 pub use commit::{Commit, Committed};
@@ -37,6 +39,7 @@ pub use readlink::{LinkText, Readlink};
 pub use recall::{FailWaiters, Recall, Wanted};
 pub use referring::{NameAt, Named, Referring};
 pub use rename::{PeekEntry, Rename, Renamed};
+pub use restore::Restore;
 pub use setattr::Setattr;
 pub use unlink::{Rmdir, Unlink};
 pub use write::{Stability, Write, Written};
@@ -151,6 +154,7 @@ operations! {
     Stage => u64,
     Recall => Option<u16>,
     FailWaiters => u64,
+    Restore => (),
 }
 
 impl<D: Doors> Shard<D> {

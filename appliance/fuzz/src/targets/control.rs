@@ -10,9 +10,9 @@ use cairn_control::foreign::{Method, Pool, Refused, asked};
 use cairn_control::proto::{
     ChangeIndex, ChangesRequest, ConsumerAckRequest, ConsumerAddRequest, DataWaitErrRequest,
     GetReferringEntriesRequest, GetXattrRequest, IndexPosition, InoPathRequest, InodeTarget,
-    ListXattrsRequest, ReleaseRequest, RemoveXattrRequest, ResizeDevicesRequest, SetXattrRequest,
-    StageRequest, StageTarget, StatRequest, WalkInodesRequest, XattrSet, inode_target,
-    stat_request,
+    ListXattrsRequest, ReleaseRequest, RemoveXattrRequest, ResizeDevicesRequest, SetAttrXRequest,
+    SetXattrRequest, StageRequest, StageTarget, StatRequest, WalkInodesRequest, XattrSet,
+    inode_target, stat_request,
 };
 use cairn_control::request::{ControlRequest, Position, Target as Asked};
 use cairn_engine::{DeviceSpace, Tend};
@@ -131,6 +131,9 @@ fn specimens() -> Vec<Specimen> {
         of("stage-nowhere", Method::Stage, nowhere),
         of("wait-err", Method::DataWaitErr, wait_err(5, &["read", "write"])),
         of("wait-err-errno", Method::DataWaitErr, wait_err(4096, &[])),
+        of("set-attr-x", Method::SetAttrX, set_attr_x(numbered_target(4097), Some(i64::MIN))),
+        of("set-attr-x-path", Method::SetAttrX, set_attr_x(file(b"/a"), None)),
+        of("set-attr-x-nowhere", Method::SetAttrX, set_attr_x(None, None)),
         of("wait-err-op", Method::DataWaitErr, wait_err(5, &["append"])),
     ]
 }
@@ -139,6 +142,23 @@ fn wait_err(errno: u32, ops: &[&str]) -> Vec<u8> {
     let ops = ops.iter().map(|op| (*op).into()).collect();
     let (offset, length) = (1 << 20, Some(4096));
     DataWaitErrRequest { ino: 4097, offset, length, ops, errno }.encode_to_vec()
+}
+
+fn numbered_target(ino: u64) -> Option<InodeTarget> {
+    Some(InodeTarget { target: Some(inode_target::Target::Ino(ino)) })
+}
+
+fn set_attr_x(inode: Option<InodeTarget>, ctime: Option<i64>) -> Vec<u8> {
+    SetAttrXRequest {
+        inode,
+        data_version: Some(7),
+        size: Some(u64::MAX),
+        size_offline: true,
+        ctime,
+        crtime: Some(1),
+        mtime: None,
+    }
+    .encode_to_vec()
 }
 
 fn changes(since: Option<IndexPosition>) -> Vec<u8> {
@@ -169,6 +189,7 @@ pub fn run(input: &[u8]) -> Verdict {
         Method::ListXattrs => comes_back::<ListXattrsRequest>(message),
         Method::Release => comes_back::<ReleaseRequest>(message),
         Method::Stage => comes_back::<StageRequest>(message),
+        Method::SetAttrX => comes_back::<SetAttrXRequest>(message),
         Method::DataWaitErr => comes_back::<DataWaitErrRequest>(message),
     }
     match asked(method, message, &pool()) {
@@ -241,6 +262,8 @@ fn sound(method: Method, request: &ControlRequest, message: &[u8]) {
             assert!((1..=4095).contains(errno) && (1..=3).contains(&ops.len()));
             assert!(offset.checked_add(*len).is_some());
         }
+        // Whether it makes sense the engine says.
+        ControlRequest::SetAttrX { .. } => {}
         other => panic!("{method:?} asks for {other:?}"),
     }
 }
