@@ -8,6 +8,7 @@ const PRINTED: &[&str] = &[
     "DfEntry",
     "ReleaseReply",
     "StageReply",
+    "FileExtent",
     "DataWaiter",
     "DataWaitErrReply",
     "TriggerEntry",

@@ -97,6 +97,20 @@ fn a_lost_file_is_there_again_and_waits_for_its_bytes() {
     assert_eq!(read.data.as_ref(), &bytes[..4096]);
     let read = client.read_once(&file, 4096, 4096).map(drop);
     assert_eq!(read.expect_err("offline").status(), jukebox);
+    let listed = run(daemon, &["get-fiemap", "/file"]);
+    let lines: Vec<Vec<&str>> = listed.lines().map(|line| line.split(' ').collect()).collect();
+    assert_eq!((&lines[0][..2], lines[0][4]), (&["0", "4096"][..], "-"), "{listed}");
+    assert_eq!(lines[1], ["4096", "1052672", "-", "-", "OL"], "{listed}");
+    let json = run(daemon, &["get-fiemap", "/file", "-o", "4096", "-l", "1", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).expect("one object");
+    let expect = serde_json::json!({"offset": 4096, "length": 4096, "device": null, "block": null,
+        "offline": true, "unwritten": false, "inline": false, "last": false});
+    assert_eq!(json, expect);
+    assert_eq!(run(daemon, &["get-fiemap", "/huge"]), "0 4294967296 - - OL\n");
+    assert_eq!(run(daemon, &["get-fiemap", "/later"]), "");
+    refused(daemon, &["get-fiemap", "/"], 1, "EISDIR");
+    refused(daemon, &["get-fiemap", "/file", "-l", "0"], 1, "EINVAL");
+    refused(daemon, &["get-fiemap", "ino:999999999"], 1, "ESTALE");
     run(daemon, &["stage", &copy, "/file", "-V", "7"]);
     let mut tree = Tree::new(served.connect());
     assert!(tree.read_all(&file).expect("read") == bytes, "the file is what the archive has");

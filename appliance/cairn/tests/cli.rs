@@ -32,6 +32,7 @@ const VERBS: &[&str] = &[
     "setattr",
     "get-attr-x",
     "set-attr-x",
+    "get-fiemap",
     "resize-devices",
     "counters",
     "top",

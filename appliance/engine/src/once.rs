@@ -219,6 +219,7 @@ fn copy_of(outcome: &Outcome) -> Option<Outcome> {
         | Reply::Recall(_)
         | Reply::FailWaiters(_)
         | Reply::Restore(_)
+        | Reply::Extents(_)
         | Reply::Commit(_)
         | Reply::PeekEntry(_)
         | Reply::Readdir(_)

@@ -8,8 +8,8 @@ use cairn_base::prng::Prng;
 use cairn_engine::attr::{Attr, SetAttr, Time};
 use cairn_engine::name::Name;
 use cairn_engine::op::{
-    Create, CreateHow, Getattr, Read, Release, Restore, Restored, Setattr, Stability, Stage,
-    Unlink, Write,
+    Create, CreateHow, ExtentPage, Extents, FileExtent, Getattr, Read, Release, Restore, Restored,
+    Setattr, Stability, Stage, Unlink, Write,
 };
 use cairn_engine::{Cred, FsError, Shard};
 use cairn_format::InodeNo;
@@ -385,5 +385,74 @@ fn who_writes_or_restores_meanwhile_leaves_a_whole_file_of_one_of_them() {
         world.machine().run(0, whole).expect("the machine runs");
         world.crash();
         whole::check(&world.media.borrow()).unwrap_or_else(|what| panic!("seed {seed}: {what}"));
+    }
+}
+
+impl File {
+    /// All extents, asked for so many items at a time.
+    async fn extents(&self, count_max: usize) -> Vec<FileExtent> {
+        let (mut all, mut from): (Vec<FileExtent>, u64) = (Vec::new(), 0);
+        loop {
+            let blocks = from..1 << 52;
+            let ask = Extents { ino: self.ino, blocks, count_max };
+            let page = self.shard.call(ask).await.expect("a file has extents");
+            for extent in &page.extents {
+                if !all.last_mut().is_some_and(|last| last.append(extent)) {
+                    all.push(*extent);
+                }
+            }
+            assert_eq!(page.next.is_none(), page.is_end);
+            match page.next {
+                Some(next) => from = next,
+                None => return all,
+            }
+        }
+    }
+}
+
+#[test]
+fn extents_are_what_is_mapped_however_they_are_asked_for() {
+    for seed in 0..4 {
+        story(seed, |shard| async move {
+            let file = File::new(&shard, "file").await;
+            assert_eq!(file.extents(1).await, []);
+            file.restore(offline(5 * MIB + 1, 7)).await.unwrap();
+            let all = file.extents(1).await;
+            assert_eq!((all.len(), all[0].blocks, all[0].offline), (1, 5 * 256 + 1, true));
+            assert_eq!(all[0].start, None);
+            let bytes = content(seed, MIB);
+            file.stage(MIB, &bytes, 7).await.unwrap();
+            file.stage(3 * MIB, &bytes[..BLOCK as usize], 7).await.unwrap();
+            for count_max in [1, 2, 100] {
+                let all = file.extents(count_max).await;
+                let is_offline = |extent: &FileExtent| (extent.first_block, extent.offline);
+                let states: Vec<_> = all.iter().map(is_offline).collect();
+                let online: u64 = all.iter().filter(|e| !e.offline).map(|e| e.blocks).sum();
+                assert_eq!(online, 257);
+                for at in 0..5 * 256 + 1 {
+                    let here = states.iter().rev().find(|(first, _)| *first <= at).unwrap();
+                    let reads = file.read(at * BLOCK, 1).await == Err(FsError::Offline);
+                    assert_eq!(here.1, reads, "block {at}");
+                }
+            }
+
+            // Buffered data has its place when it is listed, and a range cuts what it shows.
+            let other = File::new(&shard, "other").await;
+            other.write(10 * BLOCK, &content(1, 64 * BLOCK), Stability::Unstable).await.unwrap();
+            let ask = |blocks| Extents { ino: other.ino, blocks, count_max: 1000 };
+            let all = other.shard.call(ask(0..1 << 52)).await.unwrap();
+            let blocks: u64 = all.extents.iter().map(|extent| extent.blocks).sum();
+            assert_eq!((all.extents[0].first_block, blocks, all.is_end), (10, 64, true));
+            assert!(all.extents.iter().all(|extent| extent.start.is_some() != extent.inline));
+            let some = other.shard.call(ask(20..30)).await.unwrap();
+            let blocks: u64 = some.extents.iter().map(|extent| extent.blocks).sum();
+            assert_eq!((some.extents[0].first_block, blocks, some.is_end), (20, 10, false));
+            let none = other.shard.call(ask(500..600)).await.unwrap();
+            assert_eq!(none, ExtentPage { is_end: true, ..ExtentPage::default() });
+            let root = Extents { ino: InodeNo::ROOT, ..ask(0..1) };
+            assert_eq!(other.shard.call(root).await, Err(FsError::IsDirectory));
+            other.unlink("other").await;
+            assert_eq!(other.shard.call(ask(0..1)).await, Err(FsError::Stale));
+        });
     }
 }

@@ -106,6 +106,10 @@ pub async fn answer<D: Doors>(
             trigger::arm(armed);
             Ok(ControlReply::Done)
         }
+        ControlRequest::Extents { ino, blocks, count_max } => {
+            let extents = op::Extents { ino, blocks, count_max };
+            Ok(ControlReply::Extents(shard.call(extents).await?))
+        }
         ControlRequest::SetAttrX { ino, set } => {
             shard.call(op::Restore { ino, set }).await.map(|()| ControlReply::Done)
         }

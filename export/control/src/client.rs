@@ -227,6 +227,15 @@ impl Client {
         self.service.set_attr_x(request).await.map(drop).map_err(refused)
     }
 
+    /// A file's extents, in order.
+    pub async fn get_fiemap(
+        &mut self,
+        request: proto::GetFiemapRequest,
+    ) -> Result<Stream<proto::GetFiemapReply>, ClientError> {
+        let replies = self.service.get_fiemap(request).await.map_err(refused)?.into_inner();
+        Ok(Stream { replies })
+    }
+
     /// The first piece says where they go.
     pub async fn stage(
         &mut self,

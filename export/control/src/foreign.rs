@@ -8,7 +8,7 @@ use crate::archive::{Releasing, Staging};
 use crate::proto;
 use crate::request::{ControlRequest, Position, Target};
 use crate::service::{parse_ino, parse_target, parse_walk};
-use crate::{archive, changes, consumers, devices, waiters, xattrs};
+use crate::{archive, changes, consumers, devices, fiemap, waiters, xattrs};
 use cairn_engine::DeviceSpace;
 use cairn_format::Seq;
 use prost::Message;
@@ -33,10 +33,11 @@ pub enum Method {
     Stage,
     DataWaitErr,
     SetAttrX,
+    GetFiemap,
 }
 
 impl Method {
-    pub const ALL: [Method; 16] = [
+    pub const ALL: [Method; 17] = [
         Method::Stat,
         Method::WalkInodes,
         Method::Changes,
@@ -53,6 +54,7 @@ impl Method {
         Method::Stage,
         Method::DataWaitErr,
         Method::SetAttrX,
+        Method::GetFiemap,
     ];
 }
 
@@ -152,6 +154,15 @@ pub fn asked(
             let set = archive::restored(&request);
             Ok(Some(match target {
                 Target::Ino(ino) => ControlRequest::SetAttrX { ino, set },
+                Target::Path(_) => ControlRequest::Stat(target),
+            }))
+        }
+        Method::GetFiemap => {
+            let request = decode::<proto::GetFiemapRequest>(message)?;
+            let blocks = fiemap::blocks(&request).map_err(because)?;
+            let target = parse_target(xattrs::target(request.inode)).map_err(because)?;
+            Ok(Some(match target {
+                Target::Ino(ino) => ControlRequest::Extents { ino, blocks, count_max: 1 },
                 Target::Path(_) => ControlRequest::Stat(target),
             }))
         }

@@ -20,6 +20,7 @@ mod check;
 mod consumers;
 mod counters;
 mod devices;
+mod fiemap;
 mod memory;
 mod metrics;
 mod paths;

@@ -4,7 +4,7 @@
 
 use cairn_engine::attr::Attr;
 use cairn_engine::name::Name;
-use cairn_engine::op::{Named, Restored, XattrList, XattrNames, XattrSet};
+use cairn_engine::op::{ExtentPage, Named, Restored, XattrList, XattrNames, XattrSet};
 use cairn_engine::scrub::{Command, Damaged, ScrubReport};
 use cairn_engine::status::ShardStatus;
 use cairn_engine::trigger::Armed;
@@ -101,6 +101,12 @@ pub enum ControlRequest {
     },
     /// On the shard that is asked.
     Arm(Armed),
+    /// A page of the extents of some blocks.
+    Extents {
+        ino: InodeNo,
+        blocks: std::ops::Range<u64>,
+        count_max: usize,
+    },
     /// Restores attributes.
     SetAttrX {
         ino: InodeNo,
@@ -142,6 +148,7 @@ pub enum ControlReply {
     /// Whether the snapshot was held until now.
     Held(bool),
     Scrub(Box<ScrubReport>),
+    Extents(ExtentPage),
     /// Released, or staged.
     Blocks(u64),
     Waiting(WaitersPage),

@@ -17,7 +17,8 @@ use crate::server::ShowExports;
 use crate::status::{self, unexpected};
 use crate::triggers::Triggers;
 use crate::{
-    archive, changes, consumers, counters, devices, memory, paths, scrub, triggers, waiters, xattrs,
+    archive, changes, consumers, counters, devices, fiemap, memory, paths, scrub, triggers,
+    waiters, xattrs,
 };
 use cairn_base::BLOCK_BYTES;
 use cairn_engine::FsError;
@@ -454,6 +455,20 @@ impl Control for Service {
             ControlReply::Done => Ok(Response::new(proto::SetAttrXReply {})),
             _ => Err(unexpected()),
         }
+    }
+
+    type GetFiemapStream = ReceiverStream<Result<proto::GetFiemapReply, Status>>;
+
+    async fn get_fiemap(
+        &self,
+        request: Request<proto::GetFiemapRequest>,
+    ) -> Result<Response<Self::GetFiemapStream>, Status> {
+        let request = request.into_inner();
+        let blocks = fiemap::blocks(&request)?;
+        let ino = self.inode(request.inode).await?;
+        let (pages, stream) = mpsc::channel(1);
+        tokio::spawn(fiemap::send(self.shards[0].clone(), ino, blocks, pages));
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     async fn counters(

@@ -12,6 +12,7 @@ mod df;
 mod exports;
 mod format;
 mod get_attr_x;
+mod get_fiemap;
 mod get_referring_entries;
 mod getfattr;
 mod ino_path;
@@ -64,6 +65,7 @@ pub enum Command {
     Setattr(setattr::Setattr),
     GetAttrX(get_attr_x::GetAttrX),
     SetAttrX(set_attr_x::SetAttrX),
+    GetFiemap(get_fiemap::GetFiemap),
     DataWaiting(data_waiting::DataWaiting),
     DataWaitErr(data_wait_err::DataWaitErr),
     ResizeDevices(resize_devices::ResizeDevices),
@@ -106,6 +108,7 @@ impl Command {
             Command::Setattr(_) => "setattr",
             Command::GetAttrX(_) => "get-attr-x",
             Command::SetAttrX(_) => "set-attr-x",
+            Command::GetFiemap(_) => "get-fiemap",
             Command::DataWaiting(_) => "data-waiting",
             Command::DataWaitErr(_) => "data-wait-err",
             Command::ResizeDevices(_) => "resize-devices",
@@ -145,6 +148,7 @@ impl Command {
             Command::Setattr(set) => set.run(globals),
             Command::GetAttrX(get) => get.run(globals),
             Command::SetAttrX(set) => set.run(globals),
+            Command::GetFiemap(get) => get.run(globals),
             Command::DataWaiting(waiting) => waiting.run(globals),
             Command::DataWaitErr(fail) => fail.run(globals),
             Command::ResizeDevices(resize) => resize.run(globals),

@@ -8,6 +8,7 @@ mod access;
 mod archive;
 mod commit;
 mod create;
+mod extents;
 mod getattr;
 mod link;
 mod lookup;
@@ -30,6 +31,7 @@ pub use access::{Access, Accessed};
 pub use archive::{Release, Stage};
 pub use commit::{Commit, Committed};
 pub use create::{Create, CreateHow, Created, Mkdir, Mknod, Symlink};
+pub use extents::{ExtentPage, Extents, FileExtent};
 pub use getattr::{Attrs, Getattr};
 pub use link::{Link, Linked};
 pub use lookup::{Found, Lookup, Parent};
@@ -155,6 +157,7 @@ operations! {
     Recall => Option<u16>,
     FailWaiters => u64,
     Restore => (),
+    Extents => ExtentPage,
 }
 
 impl<D: Doors> Shard<D> {

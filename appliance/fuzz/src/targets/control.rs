@@ -9,10 +9,10 @@ use cairn_base::{BLOCK_BYTES, DeviceId};
 use cairn_control::foreign::{Method, Pool, Refused, asked};
 use cairn_control::proto::{
     ChangeIndex, ChangesRequest, ConsumerAckRequest, ConsumerAddRequest, DataWaitErrRequest,
-    GetReferringEntriesRequest, GetXattrRequest, IndexPosition, InoPathRequest, InodeTarget,
-    ListXattrsRequest, ReleaseRequest, RemoveXattrRequest, ResizeDevicesRequest, SetAttrXRequest,
-    SetXattrRequest, StageRequest, StageTarget, StatRequest, WalkInodesRequest, XattrSet,
-    inode_target, stat_request,
+    GetFiemapRequest, GetReferringEntriesRequest, GetXattrRequest, IndexPosition, InoPathRequest,
+    InodeTarget, ListXattrsRequest, ReleaseRequest, RemoveXattrRequest, ResizeDevicesRequest,
+    SetAttrXRequest, SetXattrRequest, StageRequest, StageTarget, StatRequest, WalkInodesRequest,
+    XattrSet, inode_target, stat_request,
 };
 use cairn_control::request::{ControlRequest, Position, Target as Asked};
 use cairn_engine::{DeviceSpace, Tend};
@@ -131,6 +131,9 @@ fn specimens() -> Vec<Specimen> {
         of("stage-nowhere", Method::Stage, nowhere),
         of("wait-err", Method::DataWaitErr, wait_err(5, &["read", "write"])),
         of("wait-err-errno", Method::DataWaitErr, wait_err(4096, &[])),
+        of("fiemap", Method::GetFiemap, fiemap(numbered_target(4097), 5000, Some(u64::MAX))),
+        of("fiemap-all", Method::GetFiemap, fiemap(file(b"/a"), 0, None)),
+        of("fiemap-none", Method::GetFiemap, fiemap(numbered_target(4097), 0, Some(0))),
         of("set-attr-x", Method::SetAttrX, set_attr_x(numbered_target(4097), Some(i64::MIN))),
         of("set-attr-x-path", Method::SetAttrX, set_attr_x(file(b"/a"), None)),
         of("set-attr-x-nowhere", Method::SetAttrX, set_attr_x(None, None)),
@@ -146,6 +149,10 @@ fn wait_err(errno: u32, ops: &[&str]) -> Vec<u8> {
 
 fn numbered_target(ino: u64) -> Option<InodeTarget> {
     Some(InodeTarget { target: Some(inode_target::Target::Ino(ino)) })
+}
+
+fn fiemap(inode: Option<InodeTarget>, offset: u64, length: Option<u64>) -> Vec<u8> {
+    GetFiemapRequest { inode, offset, length }.encode_to_vec()
 }
 
 fn set_attr_x(inode: Option<InodeTarget>, ctime: Option<i64>) -> Vec<u8> {
@@ -189,6 +196,7 @@ pub fn run(input: &[u8]) -> Verdict {
         Method::ListXattrs => comes_back::<ListXattrsRequest>(message),
         Method::Release => comes_back::<ReleaseRequest>(message),
         Method::Stage => comes_back::<StageRequest>(message),
+        Method::GetFiemap => comes_back::<GetFiemapRequest>(message),
         Method::SetAttrX => comes_back::<SetAttrXRequest>(message),
         Method::DataWaitErr => comes_back::<DataWaitErrRequest>(message),
     }
@@ -262,6 +270,7 @@ fn sound(method: Method, request: &ControlRequest, message: &[u8]) {
             assert!((1..=4095).contains(errno) && (1..=3).contains(&ops.len()));
             assert!(offset.checked_add(*len).is_some());
         }
+        ControlRequest::Extents { blocks, .. } => assert!(blocks.end <= 1 << 52),
         // Whether it makes sense the engine says.
         ControlRequest::SetAttrX { .. } => {}
         other => panic!("{method:?} asks for {other:?}"),
