@@ -9,6 +9,7 @@ const PRINTED: &[&str] = &[
     "ReleaseReply",
     "StageReply",
     "FileExtent",
+    "PunchOfflineReply",
     "DataWaiter",
     "DataWaitErrReply",
     "TriggerEntry",

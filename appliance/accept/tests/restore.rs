@@ -106,8 +106,28 @@ fn a_lost_file_is_there_again_and_waits_for_its_bytes() {
     let expect = serde_json::json!({"offset": 4096, "length": 4096, "device": null, "block": null,
         "offline": true, "unwritten": false, "inline": false, "last": false});
     assert_eq!(json, expect);
-    assert_eq!(run(daemon, &["get-fiemap", "/huge"]), "0 4294967296 - - OL\n");
     assert_eq!(run(daemon, &["get-fiemap", "/later"]), "");
+    let punch = |target, version, offset, length| {
+        ["punch-offline", target, "-V", version, "-o", offset, "-l", length]
+    };
+    refused(daemon, &punch("/", "0", "0", "4096"), 1, "EISDIR");
+    refused(daemon, &punch("ino:999999999", "0", "0", "4096"), 1, "ESTALE");
+    refused(daemon, &punch("/huge", "8", "0", "4096"), 1, "ESTALE");
+    refused(daemon, &punch("/huge", "9", "1", "4096"), 1, "EINVAL");
+    refused(daemon, &punch("/huge", "9", "0", "10"), 1, "EINVAL");
+    refused(daemon, &punch("/huge", "9", "18446744073709547520", "8192"), 1, "EINVAL");
+    refused(daemon, &punch("/file", "7", "0", "8192"), 1, "not offline");
+    assert_eq!(run(daemon, &punch("/huge", "9", "4096", "1G")), "punched_blocks 262144\n");
+    let again = [&punch("/huge", "9", "4096", "1G")[..], &["--json"]].concat();
+    assert_eq!(run(daemon, &again), "{\"punched_blocks\":0}\n");
+    let read = client.read_once(&huge, 4096, 4096).expect("a hole");
+    assert!(read.data.as_ref().iter().all(|byte| *byte == 0));
+    let read = client.read_once(&huge, 0, 4096).map(drop);
+    assert_eq!(read.expect_err("offline").status(), jukebox);
+    assert_eq!(
+        run(daemon, &["get-fiemap", "/huge"]),
+        "0 4096 - - O\n1073745920 3221221376 - - OL\n"
+    );
     refused(daemon, &["get-fiemap", "/"], 1, "EISDIR");
     refused(daemon, &["get-fiemap", "/file", "-l", "0"], 1, "EINVAL");
     refused(daemon, &["get-fiemap", "ino:999999999"], 1, "ESTALE");

@@ -33,6 +33,7 @@ const VERBS: &[&str] = &[
     "get-attr-x",
     "set-attr-x",
     "get-fiemap",
+    "punch-offline",
     "resize-devices",
     "counters",
     "top",

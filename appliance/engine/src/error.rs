@@ -61,6 +61,8 @@ pub enum FsError {
     HasData,
     /// EINVAL: the data version to restore is above the pool's clock.
     VersionAhead,
+    /// EINVAL: a part of the range has data, or a place for it.
+    NotOffline,
     /// A queue is full or an inode is locked for long: ask again.
     Busy,
     /// A device refused.
@@ -89,9 +91,11 @@ impl FsError {
             FsError::Access => 13,
             FsError::Permission => 1,
             FsError::NameTooLong => 36,
-            FsError::Invalid | FsError::BadPosition | FsError::HasData | FsError::VersionAhead => {
-                22
-            }
+            FsError::Invalid
+            | FsError::BadPosition
+            | FsError::HasData
+            | FsError::VersionAhead
+            | FsError::NotOffline => 22,
             FsError::TooBig => 27,
             FsError::NoSpace | FsError::TooManyConsumers => 28,
             FsError::TooManyLinks => 31,
@@ -163,6 +167,9 @@ impl std::fmt::Display for FsError {
             }
             FsError::VersionAhead => {
                 "the data version is above the clock of this pool, in microseconds since 1970: use a lower one"
+            }
+            FsError::NotOffline => {
+                "a part of the range is not offline: only what is offline can be punched"
             }
             FsError::Offline => "the data is offline",
             FsError::Busy => "busy, try again",

@@ -220,6 +220,7 @@ fn copy_of(outcome: &Outcome) -> Option<Outcome> {
         | Reply::FailWaiters(_)
         | Reply::Restore(_)
         | Reply::Extents(_)
+        | Reply::PunchOffline(_)
         | Reply::Commit(_)
         | Reply::PeekEntry(_)
         | Reply::Readdir(_)

@@ -8,8 +8,8 @@ use cairn_base::prng::Prng;
 use cairn_engine::attr::{Attr, SetAttr, Time};
 use cairn_engine::name::Name;
 use cairn_engine::op::{
-    Create, CreateHow, ExtentPage, Extents, FileExtent, Getattr, Read, Release, Restore, Restored,
-    Setattr, Stability, Stage, Unlink, Write,
+    Create, CreateHow, ExtentPage, Extents, FileExtent, Getattr, PunchOffline, Read, Release,
+    Restore, Restored, Setattr, Stability, Stage, Unlink, Write,
 };
 use cairn_engine::{Cred, FsError, Shard};
 use cairn_format::InodeNo;
@@ -455,4 +455,166 @@ fn extents_are_what_is_mapped_however_they_are_asked_for() {
             assert_eq!(other.shard.call(ask(0..1)).await, Err(FsError::Stale));
         });
     }
+}
+
+impl File {
+    async fn punch(&self, offset: u64, len: u64, data_version: u64) -> Result<u64, FsError> {
+        self.shard.call(PunchOffline { ino: self.ino, offset, len, data_version }).await
+    }
+}
+
+#[test]
+fn what_is_punched_is_a_hole_and_the_rest_can_be_staged() {
+    for seed in 0..4 {
+        story(seed, |shard| async move {
+            let file = File::new(&shard, "file").await;
+            let bytes = content(seed, 3 * MIB + 100);
+            file.restore(offline(bytes.len() as u64, 7)).await.unwrap();
+            let before = file.attr().await;
+            let refused = [(1, BLOCK, 7), (0, 1, 7), (u64::MAX - 4095, 2 * BLOCK, 7)];
+            for (offset, len, version) in refused {
+                assert_eq!(file.punch(offset, len, version).await, Err(FsError::Invalid));
+            }
+            assert_eq!(file.punch(0, BLOCK, 8).await, Err(FsError::VersionMismatch));
+            assert_eq!(file.punch(0, 0, 8).await, Ok(0));
+            let root = File { ino: InodeNo::ROOT, ..file.clone() };
+            assert_eq!(root.punch(0, BLOCK, 0).await, Err(FsError::IsDirectory));
+
+            // Across a MiB, one in the middle, and the end.
+            assert_eq!(file.punch(MIB - BLOCK, 3 * BLOCK, 7).await, Ok(3));
+            assert_eq!(file.punch(10 * BLOCK, BLOCK, 7).await, Ok(1));
+            assert_eq!(file.punch(3 * MIB, GIB, 7).await, Ok(1));
+            assert_eq!(file.punch(3 * MIB, GIB, 7).await, Ok(0));
+            let after = file.attr().await;
+            assert_eq!(after.offline_blocks, before.offline_blocks - 5);
+            let same = |a: &Attr| (a.size, a.mtime, a.ctime, a.data_seq, a.data_version);
+            assert_eq!(same(&after), same(&before));
+            assert!(after.meta_seq > before.meta_seq);
+            let zeros = vec![0; BLOCK as usize];
+            for at in [MIB - BLOCK, MIB, MIB + BLOCK, 10 * BLOCK] {
+                assert_eq!(file.read(at, BLOCK).await.as_deref(), Ok(&zeros[..]));
+            }
+            for at in [0, 9 * BLOCK, 11 * BLOCK, MIB + 2 * BLOCK, 2 * MIB] {
+                assert_eq!(file.read(at, 1).await, Err(FsError::Offline), "at {at}");
+            }
+            file.stage(2 * MIB, &bytes[2 * MIB as usize..3 * MIB as usize], 7).await.unwrap();
+            assert_eq!(file.punch(2 * MIB, BLOCK, 7).await, Err(FsError::NotOffline));
+            assert_eq!(file.punch(0, GIB, 7).await, Err(FsError::NotOffline));
+            assert_eq!(file.read(2 * MIB, 1).await.as_deref(), Ok(&bytes[2 * MIB as usize..][..1]));
+
+            // Released: the sum of the MiB goes with a block of it, and what waited for it is offline again.
+            file.release(7).await.unwrap();
+            let third = &bytes[2 * MIB as usize..3 * MIB as usize];
+            let half = (MIB / 2) as usize;
+            file.stage(2 * MIB, &third[..half], 7).await.unwrap();
+            assert_eq!(file.read(2 * MIB, 1).await, Err(FsError::Offline));
+            assert_eq!(file.punch(3 * MIB - BLOCK, BLOCK, 7).await, Ok(1));
+            assert_eq!(file.read(2 * MIB, 1).await, Err(FsError::Offline));
+            let all = file.extents(100).await;
+            assert!(all.iter().all(|extent| extent.start.is_none()), "{all:?}");
+            let rest = &third[..(MIB - BLOCK) as usize];
+            assert_eq!(file.stage(2 * MIB, rest, 7).await, Ok(255));
+            assert_eq!(file.read(2 * MIB, MIB - BLOCK).await.as_deref(), Ok(rest));
+            // All of it goes, and with it what waits.
+            file.release(7).await.unwrap();
+            file.stage(2 * MIB, &third[..half], 7).await.unwrap();
+            assert_eq!(file.punch(2 * MIB, MIB, 7).await, Ok(255));
+            assert_eq!(file.read(2 * MIB, MIB).await, Ok(vec![0; MIB as usize]));
+            file.punch(0, GIB, 7).await.unwrap();
+            assert_eq!(file.attr().await.offline_blocks, 0);
+            file.write(0, b"new", Stability::FileSync).await.unwrap();
+        });
+    }
+}
+
+const PUNCHED: [(u64, u64); 4] = [(3, 20), (200, 100), (256 + 128, 1), (0, 4096)];
+
+/// A file in all states of offline, which is punched piece by piece, and at last as a whole.
+async fn punch_all(file: &File) {
+    for (first, count) in PUNCHED {
+        file.punch(first * BLOCK, count * BLOCK, 7).await.expect("all of it is offline");
+    }
+}
+
+async fn offline_in_all_ways(file: &File, bytes: &[u8]) {
+    file.restore(offline(bytes.len() as u64, 7)).await.unwrap();
+    for (nth, piece) in bytes.chunks(MIB as usize).enumerate().take(2) {
+        file.stage(nth as u64 * MIB, piece, 7).await.unwrap();
+    }
+    file.release(7).await.unwrap();
+    // Every second block waits.
+    for block in (0..512).step_by(2) {
+        let at = (block * BLOCK) as usize;
+        file.stage(block * BLOCK, &bytes[at..at + BLOCK as usize], 7).await.unwrap();
+    }
+}
+
+#[test]
+fn a_punch_that_a_crash_ends_leaves_holes_and_what_can_be_staged() {
+    let (mut cuts, mut met_both) = (0, 0);
+    for seed in 0..2 {
+        for nth in 0.. {
+            let effect = [CutEffect::Before, CutEffect::After][(nth % 2) as usize];
+            let bytes = Rc::new(content(seed, 3 * MIB + 100));
+            let mut world = world(seed);
+            let (shard, made) = (world.shards()[0].clone(), bytes.clone());
+            let ready = async move {
+                let file = File::new(&shard, "file").await;
+                offline_in_all_ways(&file, &made).await;
+                file
+            };
+            let file = world.machine().run(0, ready).expect("the machine runs");
+            let ino = file.ino;
+            let command = world.media.borrow().commands() + 1 + nth / 2;
+            world.media.borrow_mut().set_cut(Some(Cut { command, effect }));
+            let done = world.machine().run(0, async move { punch_all(&file).await });
+            let is_over = match done {
+                Ok(()) => true,
+                Err(Halt::PowerOff) => false,
+                Err(halt) => panic!("seed {seed}: {halt:?}"),
+            };
+            world.crash();
+            whole::check(&world.media.borrow())
+                .unwrap_or_else(|what| panic!("seed {seed}, command {command}: {what}"));
+            world.media.borrow_mut().power_on();
+            world.media.borrow_mut().set_cut(None);
+            world.boot(1 + seed as usize % 2).expect("booted");
+            let file = File { shard: world.shards()[0].clone(), ino };
+            let after = async move {
+                let (mut holes, mut offline) = (0, 0);
+                for (nth, piece) in bytes.chunks(BLOCK as usize).enumerate() {
+                    let at = nth as u64 * BLOCK;
+                    match file.read(at, BLOCK).await {
+                        Ok(read) => {
+                            assert!(read.iter().all(|byte| *byte == 0), "block {nth}");
+                            holes += 1;
+                        }
+                        Err(FsError::Offline) => {
+                            offline += 1;
+                            let staged = file.stage(at, piece, 7).await;
+                            assert!(staged == Ok(1) || staged == Ok(0), "block {nth}: {staged:?}");
+                        }
+                        Err(error) => panic!("block {nth}: {error}"),
+                    }
+                }
+                assert_eq!(file.attr().await.offline_blocks, 0, "all of the rest came back");
+                for (nth, piece) in bytes.chunks(BLOCK as usize).enumerate() {
+                    let read = file.read(nth as u64 * BLOCK, BLOCK).await.expect("it is online");
+                    assert!(read == piece || read.iter().all(|byte| *byte == 0), "block {nth}");
+                }
+                (holes, offline)
+            };
+            let (holes, offline) = world.machine().run(0, after).expect("the machine runs");
+            met_both += u64::from(holes > 0 && offline > 0);
+            assert!(!is_over || offline == 0, "seed {seed}: it was acknowledged");
+            world.crash();
+            whole::check(&world.media.borrow())
+                .unwrap_or_else(|what| panic!("seed {seed}, command {command}: {what}"));
+            if is_over {
+                break;
+            }
+            cuts += 1;
+        }
+    }
+    assert!(cuts > 8 && met_both > 0, "{cuts} cuts, {met_both} in the middle");
 }

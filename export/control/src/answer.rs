@@ -106,6 +106,10 @@ pub async fn answer<D: Doors>(
             trigger::arm(armed);
             Ok(ControlReply::Done)
         }
+        ControlRequest::PunchOffline { ino, offset, len, data_version } => {
+            let punch = op::PunchOffline { ino, offset, len, data_version };
+            Ok(ControlReply::Blocks(shard.call(punch).await?))
+        }
         ControlRequest::Extents { ino, blocks, count_max } => {
             let extents = op::Extents { ino, blocks, count_max };
             Ok(ControlReply::Extents(shard.call(extents).await?))

@@ -2,7 +2,9 @@
 //! any length, which goes to the engine in pieces.
 
 use crate::bridge::Caller;
-use crate::proto::{ReleaseReply, ReleaseRequest, SetAttrXRequest, StageReply, StageRequest};
+use crate::proto::{
+    PunchOfflineRequest, ReleaseReply, ReleaseRequest, SetAttrXRequest, StageReply, StageRequest,
+};
 use crate::request::{ControlReply, ControlRequest, Target};
 use crate::service::parse_ino;
 use crate::status::{self, unexpected};
@@ -167,6 +169,18 @@ async fn landed(pieces: &mut JoinSet<Result<u64, Status>>) -> Result<Option<u64>
         None => Ok(None),
         Some(Ok(staged)) => staged.map(Some),
         Some(Err(_)) => Err(unexpected()),
+    }
+}
+
+/// A range of whole blocks, whose end has no overflow.
+pub(crate) fn check_punch(request: &PunchOfflineRequest) -> Result<(), Status> {
+    let is_whole = |bytes: u64| bytes.is_multiple_of(BLOCK);
+    if !is_whole(request.offset) || !is_whole(request.length) {
+        return Err(status::invalid("offset and length to punch are multiples of 4096"));
+    }
+    match request.offset.checked_add(request.length) {
+        Some(_) => Ok(()),
+        None => Err(status::invalid("the range ends behind the largest file")),
     }
 }
 

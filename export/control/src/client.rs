@@ -236,6 +236,14 @@ impl Client {
         Ok(Stream { replies })
     }
 
+    pub async fn punch_offline(
+        &mut self,
+        request: proto::PunchOfflineRequest,
+    ) -> Result<proto::PunchOfflineReply, ClientError> {
+        let reply = self.service.punch_offline(request).await;
+        reply.map(tonic::Response::into_inner).map_err(refused)
+    }
+
     /// The first piece says where they go.
     pub async fn stage(
         &mut self,

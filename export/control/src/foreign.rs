@@ -34,10 +34,11 @@ pub enum Method {
     DataWaitErr,
     SetAttrX,
     GetFiemap,
+    PunchOffline,
 }
 
 impl Method {
-    pub const ALL: [Method; 17] = [
+    pub const ALL: [Method; 18] = [
         Method::Stat,
         Method::WalkInodes,
         Method::Changes,
@@ -55,6 +56,7 @@ impl Method {
         Method::DataWaitErr,
         Method::SetAttrX,
         Method::GetFiemap,
+        Method::PunchOffline,
     ];
 }
 
@@ -163,6 +165,16 @@ pub fn asked(
             let target = parse_target(xattrs::target(request.inode)).map_err(because)?;
             Ok(Some(match target {
                 Target::Ino(ino) => ControlRequest::Extents { ino, blocks, count_max: 1 },
+                Target::Path(_) => ControlRequest::Stat(target),
+            }))
+        }
+        Method::PunchOffline => {
+            let request = decode::<proto::PunchOfflineRequest>(message)?;
+            archive::check_punch(&request).map_err(because)?;
+            let proto::PunchOfflineRequest { inode, data_version, offset, length: len } = request;
+            let target = parse_target(xattrs::target(inode)).map_err(because)?;
+            Ok(Some(match target {
+                Target::Ino(ino) => ControlRequest::PunchOffline { ino, offset, len, data_version },
                 Target::Path(_) => ControlRequest::Stat(target),
             }))
         }

@@ -101,6 +101,13 @@ pub enum ControlRequest {
     },
     /// On the shard that is asked.
     Arm(Armed),
+    /// A range of whole blocks.
+    PunchOffline {
+        ino: InodeNo,
+        offset: u64,
+        len: u64,
+        data_version: u64,
+    },
     /// A page of the extents of some blocks.
     Extents {
         ino: InodeNo,
@@ -149,7 +156,7 @@ pub enum ControlReply {
     Held(bool),
     Scrub(Box<ScrubReport>),
     Extents(ExtentPage),
-    /// Released, or staged.
+    /// Released, staged, or punched.
     Blocks(u64),
     Waiting(WaitersPage),
     /// How many there are.

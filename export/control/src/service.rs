@@ -471,6 +471,22 @@ impl Control for Service {
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
+    async fn punch_offline(
+        &self,
+        request: Request<proto::PunchOfflineRequest>,
+    ) -> Result<Response<proto::PunchOfflineReply>, Status> {
+        let request = request.into_inner();
+        archive::check_punch(&request)?;
+        let proto::PunchOfflineRequest { inode, data_version, offset, length: len } = request;
+        let ino = self.inode(inode).await?;
+        match self.call(ControlRequest::PunchOffline { ino, offset, len, data_version }).await? {
+            ControlReply::Blocks(punched_blocks) => {
+                Ok(Response::new(proto::PunchOfflineReply { punched_blocks }))
+            }
+            _ => Err(unexpected()),
+        }
+    }
+
     async fn counters(
         &self,
         request: Request<proto::CountersRequest>,

@@ -94,6 +94,7 @@ fn code(error: FsError) -> Code {
         | FsError::VersionMismatch
         | FsError::FixityMismatch
         | FsError::HasData
+        | FsError::NotOffline
         | FsError::GuardMismatch => Code::FailedPrecondition,
         FsError::XattrNamespace | FsError::XattrIndex => Code::Unimplemented,
         FsError::Trimmed { .. } => Code::OutOfRange,

@@ -41,7 +41,8 @@ pub fn nfs_stat(error: FsError) -> NfsStat {
         FsError::VersionMismatch
         | FsError::FixityMismatch
         | FsError::HasData
-        | FsError::VersionAhead => NfsStat::ServerFault,
+        | FsError::VersionAhead
+        | FsError::NotOffline => NfsStat::ServerFault,
         FsError::ReadOnly => NfsStat::RoFs,
         FsError::GuardMismatch => NfsStat::NotSync,
         FsError::BadPosition => NfsStat::BadCookie,
@@ -74,6 +75,7 @@ pub fn mount_error(error: FsError) -> MountError {
         | FsError::FixityMismatch
         | FsError::HasData
         | FsError::VersionAhead
+        | FsError::NotOffline
         | FsError::XattrTooBig
         | FsError::XattrNameTooLong
         | FsError::XattrNamespace

@@ -20,6 +20,7 @@ mod list_hidden_xattrs;
 mod listfattr;
 mod man;
 mod print;
+mod punch_offline;
 mod release;
 mod resize_devices;
 mod scrub;
@@ -66,6 +67,7 @@ pub enum Command {
     GetAttrX(get_attr_x::GetAttrX),
     SetAttrX(set_attr_x::SetAttrX),
     GetFiemap(get_fiemap::GetFiemap),
+    PunchOffline(punch_offline::PunchOffline),
     DataWaiting(data_waiting::DataWaiting),
     DataWaitErr(data_wait_err::DataWaitErr),
     ResizeDevices(resize_devices::ResizeDevices),
@@ -109,6 +111,7 @@ impl Command {
             Command::GetAttrX(_) => "get-attr-x",
             Command::SetAttrX(_) => "set-attr-x",
             Command::GetFiemap(_) => "get-fiemap",
+            Command::PunchOffline(_) => "punch-offline",
             Command::DataWaiting(_) => "data-waiting",
             Command::DataWaitErr(_) => "data-wait-err",
             Command::ResizeDevices(_) => "resize-devices",
@@ -149,6 +152,7 @@ impl Command {
             Command::GetAttrX(get) => get.run(globals),
             Command::SetAttrX(set) => set.run(globals),
             Command::GetFiemap(get) => get.run(globals),
+            Command::PunchOffline(punch) => punch.run(globals),
             Command::DataWaiting(waiting) => waiting.run(globals),
             Command::DataWaitErr(fail) => fail.run(globals),
             Command::ResizeDevices(resize) => resize.run(globals),

@@ -16,6 +16,7 @@ mod join;
 mod map;
 mod overlay;
 mod place;
+mod punch;
 mod read;
 mod readahead;
 mod release;

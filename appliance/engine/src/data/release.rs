@@ -178,7 +178,11 @@ fn mib_of(block: u64) -> u64 {
 }
 
 /// Where the first extent at or behind a place begins.
-fn next_extent(view: &View<'_>, ino: InodeNo, blocks: Range<u64>) -> Result<Option<u64>, Stop> {
+pub(super) fn next_extent(
+    view: &View<'_>,
+    ino: InodeNo,
+    blocks: Range<u64>,
+) -> Result<Option<u64>, Stop> {
     let mut next = None;
     let (from, end) = (Key::extent(ino, blocks.start), Key::extent(ino, blocks.end));
     view.scan(ino.tablet(), from, end, |key, _| {

@@ -28,7 +28,7 @@ mod xattr;
 
 pub use crate::data::Restored;
 pub use access::{Access, Accessed};
-pub use archive::{Release, Stage};
+pub use archive::{PunchOffline, Release, Stage};
 pub use commit::{Commit, Committed};
 pub use create::{Create, CreateHow, Created, Mkdir, Mknod, Symlink};
 pub use extents::{ExtentPage, Extents, FileExtent};
@@ -158,6 +158,7 @@ operations! {
     FailWaiters => u64,
     Restore => (),
     Extents => ExtentPage,
+    PunchOffline => u64,
 }
 
 impl<D: Doors> Shard<D> {

@@ -10,9 +10,9 @@ use cairn_control::foreign::{Method, Pool, Refused, asked};
 use cairn_control::proto::{
     ChangeIndex, ChangesRequest, ConsumerAckRequest, ConsumerAddRequest, DataWaitErrRequest,
     GetFiemapRequest, GetReferringEntriesRequest, GetXattrRequest, IndexPosition, InoPathRequest,
-    InodeTarget, ListXattrsRequest, ReleaseRequest, RemoveXattrRequest, ResizeDevicesRequest,
-    SetAttrXRequest, SetXattrRequest, StageRequest, StageTarget, StatRequest, WalkInodesRequest,
-    XattrSet, inode_target, stat_request,
+    InodeTarget, ListXattrsRequest, PunchOfflineRequest, ReleaseRequest, RemoveXattrRequest,
+    ResizeDevicesRequest, SetAttrXRequest, SetXattrRequest, StageRequest, StageTarget, StatRequest,
+    WalkInodesRequest, XattrSet, inode_target, stat_request,
 };
 use cairn_control::request::{ControlRequest, Position, Target as Asked};
 use cairn_engine::{DeviceSpace, Tend};
@@ -131,6 +131,10 @@ fn specimens() -> Vec<Specimen> {
         of("stage-nowhere", Method::Stage, nowhere),
         of("wait-err", Method::DataWaitErr, wait_err(5, &["read", "write"])),
         of("wait-err-errno", Method::DataWaitErr, wait_err(4096, &[])),
+        of("punch", Method::PunchOffline, punch(numbered_target(4097), block)),
+        of("punch-path", Method::PunchOffline, punch(file(b"/a"), block)),
+        of("punch-part", Method::PunchOffline, punch(numbered_target(4097), 5)),
+        of("punch-far", Method::PunchOffline, punch(numbered_target(4097), u64::MAX - 4095)),
         of("fiemap", Method::GetFiemap, fiemap(numbered_target(4097), 5000, Some(u64::MAX))),
         of("fiemap-all", Method::GetFiemap, fiemap(file(b"/a"), 0, None)),
         of("fiemap-none", Method::GetFiemap, fiemap(numbered_target(4097), 0, Some(0))),
@@ -149,6 +153,10 @@ fn wait_err(errno: u32, ops: &[&str]) -> Vec<u8> {
 
 fn numbered_target(ino: u64) -> Option<InodeTarget> {
     Some(InodeTarget { target: Some(inode_target::Target::Ino(ino)) })
+}
+
+fn punch(inode: Option<InodeTarget>, offset: u64) -> Vec<u8> {
+    PunchOfflineRequest { inode, data_version: 7, offset, length: 1 << 20 }.encode_to_vec()
 }
 
 fn fiemap(inode: Option<InodeTarget>, offset: u64, length: Option<u64>) -> Vec<u8> {
@@ -196,6 +204,7 @@ pub fn run(input: &[u8]) -> Verdict {
         Method::ListXattrs => comes_back::<ListXattrsRequest>(message),
         Method::Release => comes_back::<ReleaseRequest>(message),
         Method::Stage => comes_back::<StageRequest>(message),
+        Method::PunchOffline => comes_back::<PunchOfflineRequest>(message),
         Method::GetFiemap => comes_back::<GetFiemapRequest>(message),
         Method::SetAttrX => comes_back::<SetAttrXRequest>(message),
         Method::DataWaitErr => comes_back::<DataWaitErrRequest>(message),
@@ -268,6 +277,10 @@ fn sound(method: Method, request: &ControlRequest, message: &[u8]) {
         }
         ControlRequest::FailWaiters { offset, len, ops, errno, .. } => {
             assert!((1..=4095).contains(errno) && (1..=3).contains(&ops.len()));
+            assert!(offset.checked_add(*len).is_some());
+        }
+        ControlRequest::PunchOffline { offset, len, .. } => {
+            assert!(offset.is_multiple_of(4096) && len.is_multiple_of(4096));
             assert!(offset.checked_add(*len).is_some());
         }
         ControlRequest::Extents { blocks, .. } => assert!(blocks.end <= 1 << 52),
