@@ -77,6 +77,16 @@ pub enum Sabotage {
     AnsweredAnew,
     /// A moved name leaves its back reference where it was.
     BackReferenceLeft,
+    /// Staged bytes go online whatever their sum is.
+    StageUnchecked,
+    /// A stage replaces blocks that are online.
+    StageOverOnline,
+    /// A file is released and staged by any version.
+    ReleaseOfAnyVersion,
+    /// Offline data reads as zeros.
+    OfflineReadsZeros,
+    /// Staged blocks can be read before the rest of their MiB has come.
+    StagedShownEarly,
     /// A device grows in the superblock without the mark that says the new blocks are nobody's yet.
     /// Not in `ALL`: `appliance/sim/tests/resize.rs` plants it, since only a verifier sees space that is lost.
     GrownWithoutMark,
@@ -119,6 +129,11 @@ impl Sabotage {
         ("deletion-forgotten", Sabotage::DeletionForgotten),
         ("answered-anew", Sabotage::AnsweredAnew),
         ("back-reference-left", Sabotage::BackReferenceLeft),
+        ("stage-unchecked", Sabotage::StageUnchecked),
+        ("stage-over-online", Sabotage::StageOverOnline),
+        ("release-of-any-version", Sabotage::ReleaseOfAnyVersion),
+        ("offline-reads-zeros", Sabotage::OfflineReadsZeros),
+        ("staged-shown-early", Sabotage::StagedShownEarly),
     ];
 
     pub fn by_name(name: &str) -> Option<Sabotage> {

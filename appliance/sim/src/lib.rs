@@ -14,6 +14,7 @@
 //! `scenario.rs` and `run.rs` are what a seed does: clients at work (`workload.rs`), cuts, restarts. What must be
 //! true is in `model/`, which knows intent, and in `check/`, which looks at the whole.
 
+mod archive;
 mod blow;
 pub mod check;
 pub mod client;

@@ -2,8 +2,10 @@
 //!
 //! Files up to a few MiB are read whole. Of larger ones, which are sparse, only the blocks are read
 //! in which the model finds anything but zeros possible, with their neighbours. What cannot be read for
-//! damage is left out and noted; whether there may be any is the caller's to say.
+//! damage is left out and noted; whether there may be any is the caller's to say. What is offline is staged first
+//! (`archive.rs`).
 
+use crate::archive::Tapes;
 use crate::client::{Client, IO_BYTES_MAX};
 use crate::media::Block;
 use crate::model::file::SeenFile;
@@ -20,7 +22,11 @@ const WHOLE_BYTES_MAX: u64 = 4 << 20;
 
 impl Client {
     /// The error names what could not be read.
-    pub async fn read_back(&self, probes: &BTreeSet<u64>) -> Result<Seen, String> {
+    pub(crate) async fn read_back(
+        &self,
+        probes: &BTreeSet<u64>,
+        tapes: &Tapes,
+    ) -> Result<Seen, String> {
         let mut seen = Seen::default();
         let mut todo = vec![InodeNo::ROOT];
         while let Some(ino) = todo.pop() {
@@ -28,8 +34,9 @@ impl Client {
                 continue;
             }
             let mut damage = Vec::new();
-            let node = match self.read_node(ino, probes, &mut damage).await {
-                Ok(node) => Some(node),
+            let node = match self.read_node(ino, probes, tapes, &mut damage).await {
+                Ok(Ok(node)) => Some(node),
+                Ok(Err(what)) => return Err(format!("inode {ino}: {what}")),
                 Err(error) if error.is_trouble() => {
                     damage.push(error);
                     None
@@ -52,9 +59,16 @@ impl Client {
         &self,
         ino: InodeNo,
         probes: &BTreeSet<u64>,
+        tapes: &Tapes,
         damage: &mut Vec<FsError>,
-    ) -> Result<SeenNode, FsError> {
-        let attr: Attr = self.shard.call(op::Getattr { ino }).await?;
+    ) -> Result<Result<SeenNode, String>, FsError> {
+        let mut attr: Attr = self.shard.call(op::Getattr { ino }).await?;
+        if attr.kind == FileKind::Regular {
+            attr = match self.bring_back(tapes, &attr).await? {
+                Ok(attr) => attr,
+                Err(what) => return Ok(Err(what)),
+            };
+        }
         let body = match attr.kind {
             FileKind::Directory => {
                 let mut entries = BTreeMap::new();
@@ -81,7 +95,7 @@ impl Client {
         }
         let Attr { kind, mode, gid, nlink, data_version, meta_seq, data_seq, .. } = attr;
         let online_blocks = attr.online_blocks;
-        Ok(SeenNode {
+        Ok(Ok(SeenNode {
             kind,
             mode,
             gid,
@@ -92,7 +106,7 @@ impl Client {
             online_blocks,
             xattrs,
             body,
-        })
+        }))
     }
 
     async fn xattr_names(

@@ -4,6 +4,7 @@
 //! the machine's steps, so requests meet in every state of each other's progress. When the oracle
 //! holds too many possible histories, clients pause, the tree is read, and one is left.
 
+use crate::archive::Agents;
 use crate::check;
 use crate::damage::vital;
 use crate::digest::Event;
@@ -53,6 +54,7 @@ pub(crate) struct Run<'a> {
     deletions: check::deletions::Deletions,
     agent: check::stream::Agent,
     seqs: check::seqs::Seqs,
+    agents: Agents,
     /// For the wall clock, which is set while clients are at work.
     jumps: Prng,
     /// For which crashes the verifier is asked.
@@ -92,6 +94,7 @@ impl<'a> Run<'a> {
             deletions: check::deletions::Deletions::default(),
             agent: check::stream::Agent::new(scenario.seed),
             seqs: check::seqs::Seqs::default(),
+            agents: Agents::new(scenario.seed, scenario.agents),
             jumps: Prng::new(scenario.seed ^ 0x6a6d_7021),
             looks: Prng::new(scenario.seed ^ 0x6c6f_6f6b),
             over: false,
@@ -308,8 +311,10 @@ impl<'a> Run<'a> {
             if self.faults_fired() > 0 {
                 return self.after_fault();
             }
+            self.agents.check(&self.world).map_err(Stop::Wrong)?;
             let crowd = self.history.worlds_len() > WORLDS_MAX;
-            if self.history.is_idle() && (crowd || left == 0) {
+            let is_idle = self.history.is_idle() && self.agents.are_idle();
+            if is_idle && (crowd || left == 0) {
                 let seen = self.read_back()?;
                 if self.faults_fired() > 0 {
                     continue;
@@ -338,6 +343,12 @@ impl<'a> Run<'a> {
                 self.set_the_clock();
             }
             self.agent.turn(&mut self.world);
+            if !crowd
+                && left > 0
+                && let Some(what) = self.agents.turn(&mut self.world, &mut self.history)
+            {
+                self.log.say(|| what);
+            }
             let stepped = self.world.machine().step()?;
             self.demand_progress(stepped)?;
         }
@@ -542,9 +553,11 @@ impl<'a> Run<'a> {
         let probes = self.history.interesting_blocks();
         let core = self.prng.below(self.world.shards().len() as u64) as usize;
         let client = self.world.client(core);
-        let seen =
-            self.world.machine().run(core, async move { client.read_back(&probes).await })?;
-        let seen = seen.map_err(Stop::Wrong)?;
+        let tapes = self.agents.tapes.clone();
+        let read_back = async move { client.read_back(&probes, &tapes).await };
+        let seen = self.world.machine().run(core, read_back)?.map_err(Stop::Wrong)?;
+        self.agents.tapes.settle();
+        self.history.all_online();
         self.explain_all_damage(&seen).map_err(Stop::Wrong)?;
         seen.fold_into(&self.world.digest);
         Ok(seen)

@@ -46,6 +46,8 @@ pub struct Scenario {
     pub slow: Option<Slow>,
     /// The wall clock is set, forward and back, while clients are at work.
     pub clock_jumps: bool,
+    /// Archive agents release and stage files (`archive.rs`).
+    pub agents: bool,
     /// Blocks that rot, at the very end.
     pub rot: usize,
 }
@@ -122,6 +124,7 @@ impl Scenario {
             blow: None,
             slow: None,
             clock_jumps: false,
+            agents: false,
             rot: 0,
         }
     }
@@ -163,6 +166,7 @@ impl Scenario {
             blow: None,
             slow: None,
             clock_jumps: false,
+            agents: false,
             rot: if prng.percent(30) { 1 + prng.below(3) as usize } else { 0 },
         };
         if Prng::new(seed ^ 0x736d_616c).percent(20) {
@@ -192,6 +196,7 @@ impl Scenario {
             scenario.world.tablets = 2;
         }
         scenario.draw_later_faults();
+        scenario.draw_agents();
         scenario
     }
 
@@ -234,6 +239,13 @@ impl Scenario {
             self.blow = Some(PlannedBlow { blow, after, times, trees_only });
             self.rounds = self.rounds.max(2);
         }
+    }
+
+    /// Where nothing is damaged, and clients ask the engine.
+    fn draw_agents(&mut self) {
+        let is_sound = self.fault.is_none() && self.blow.is_none() && self.rot == 0;
+        let is_drawn = Prng::new(self.seed ^ 0x6172_6368).percent(75);
+        self.agents = is_sound && !self.over_nfs && is_drawn;
     }
 
     /// The error says what was found. Panics of the engine pass through: see `verdict.rs`.

@@ -54,6 +54,7 @@ fn simpler(scenario: &Scenario) -> Vec<Scenario> {
     with(&|s| s.blow.iter_mut().for_each(|blow| blow.times = 1));
     with(&|s| s.slow = None);
     with(&|s| s.clock_jumps = false);
+    with(&|s| s.agents = false);
     with(&|s| s.sector_bytes = SECTOR_BYTES);
     with(&|s| s.clients = 1);
     with(&|s| s.shards_max = 1);

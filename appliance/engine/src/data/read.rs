@@ -290,7 +290,10 @@ fn locate(
         let part = extent.first_block.max(blocks.start)..extent.end_block().min(blocks.end);
         for block in part {
             sources[(block - blocks.start) as usize] = match &extent.inline {
-                _ if extent.head.is(EXTENT_OFFLINE) => Source::Offline,
+                _ if extent.head.is(EXTENT_OFFLINE) && planted(Sabotage::OfflineReadsZeros) => {
+                    Source::Zeros
+                }
+                _ if extent.head.is(EXTENT_OFFLINE) && !is_shown_early(extent) => Source::Offline,
                 Some(bytes) => Source::Inline(Rc::clone(bytes)),
                 None if extent.head.is(EXTENT_UNWRITTEN) => Source::Zeros,
                 None => match extent.run(&(block..block + 1)) {
@@ -312,6 +315,10 @@ fn locate(
         });
     }
     Ok(sources)
+}
+
+fn is_shown_early(extent: &MappedExtent) -> bool {
+    planted(Sabotage::StagedShownEarly) && extent.head.start.get() != 0
 }
 
 /// Bytes of `block` that count: all of them when no more is wanted than its extent has.

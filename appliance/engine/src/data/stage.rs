@@ -22,6 +22,7 @@ use super::release::{file_of_version, is_plain_offline, offline_part, read_fixit
 use super::replace::store_difference;
 use crate::error::FsError;
 use crate::limits::{EXTENT_BLOCKS_MAX, IO_BYTES_MAX};
+use crate::sabotage::{Sabotage, planted};
 use crate::shard::Shard;
 use crate::trigger::{Trigger, die_if};
 use crate::txn::{Class, Need, Stop, View};
@@ -156,7 +157,7 @@ fn wanted(view: &View<'_>, ask: &Arrival, data: &[u8]) -> Result<Option<Vec<(u64
             return Err(FsError::FixityMismatch.into());
         }
         at = part.end;
-        if is_plain_offline(&extent) {
+        if takes_bytes(&extent) {
             let len = |block: u64| (extent.end() - block * BLOCK).min(BLOCK);
             wanted.extend(part.map(|block| (block, len(block))));
         }
@@ -200,7 +201,7 @@ fn map_in_mib(
     let mut taken: Vec<&Placed> = Vec::new();
     for extent in &old {
         for block in extent.first_block..extent.end_block() {
-            let cell = match new.get(&block).filter(|_| is_plain_offline(extent)) {
+            let cell = match new.get(&block).filter(|_| takes_bytes(extent)) {
                 Some(placed) => {
                     taken.push(placed);
                     staged_block(extent, placed, has_sum(block))
@@ -226,7 +227,7 @@ fn map_in_mib(
                 sum.add(cell.first_block % EXTENT_BLOCKS_MAX, crc);
             }
         }
-        mapped.is_refused = Some(sum) != fixity;
+        mapped.is_refused = Some(sum) != fixity && !planted(Sabotage::StageUnchecked);
         for cell in cells.iter_mut().filter(|cell| waits(cell)) {
             if mapped.is_refused {
                 let block = cell.first_block..cell.first_block + 1;
@@ -277,6 +278,10 @@ fn map_in_mib(
     }
     store_difference(view, ino, &old, &now);
     Ok(mapped)
+}
+
+fn takes_bytes(extent: &MappedExtent) -> bool {
+    is_plain_offline(extent) || planted(Sabotage::StageOverOnline)
 }
 
 /// One block with its bytes: online, or waiting for the rest of its MiB.

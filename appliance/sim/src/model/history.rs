@@ -85,6 +85,8 @@ pub struct History {
     nodes: BTreeMap<InodeNo, NodeId>,
     /// Reads that were compared exactly.
     checked_reads: u64,
+    /// Files that an agent has been at since all was online: they may be offline in part.
+    offline: BTreeSet<NodeId>,
 }
 
 impl Default for History {
@@ -97,6 +99,7 @@ impl Default for History {
             inodes: [(NodeId::ROOT, InodeNo::ROOT)].into(),
             nodes: [(InodeNo::ROOT, NodeId::ROOT)].into(),
             checked_reads: 0,
+            offline: BTreeSet::new(),
         }
     }
 }
@@ -164,13 +167,31 @@ impl History {
         self.changes.insert(id, act.clone());
     }
 
+    /// From now on a file may refuse what needs its data.
+    pub fn may_be_offline(&mut self, node: NodeId) {
+        self.offline.insert(node);
+    }
+
+    /// All files were seen to be online, and no agent is at work.
+    pub fn all_online(&mut self) {
+        self.offline.clear();
+    }
+
+    fn is_offline_answer(&self, act: &Act, answer: &Answer) -> bool {
+        let (Act::Read { node, .. } | Act::Write { node, .. } | Act::Truncate { node, .. }) = act
+        else {
+            return false;
+        };
+        *answer == Answer::Refused(FsError::Offline) && self.offline.contains(node)
+    }
+
     /// Takes in an answer. The error says why it is impossible.
     pub fn answer(&mut self, id: RequestId, answer: &Answer) -> Result<(), String> {
         if let Some(read) = self.reads.remove(&id) {
             return self.observe(id, &read, answer);
         }
         let act = self.changes.get(&id).cloned().ok_or(format!("{id:?} was answered twice"))?;
-        if *answer == Answer::Refused(FsError::Busy) {
+        if *answer == Answer::Refused(FsError::Busy) || self.is_offline_answer(&act, answer) {
             return self.withdraw(id, &act);
         }
         let mut explained = Vec::new();
@@ -193,12 +214,12 @@ impl History {
         Ok(())
     }
 
-    /// Busy means that nothing was done.
+    /// Busy means that nothing was done, and so does Offline.
     fn withdraw(&mut self, id: RequestId, act: &Act) -> Result<(), String> {
         self.changes.remove(&id);
         self.worlds.retain(|world| world.order.iter().all(|placed| placed.id != id));
         match self.worlds.is_empty() {
-            true => Err(format!("{id:?} {act:?} was answered Busy but had its effect")),
+            true => Err(format!("{id:?} {act:?} was refused but had its effect")),
             false => Ok(()),
         }
     }
@@ -286,7 +307,9 @@ impl History {
     }
 
     fn observe(&mut self, id: RequestId, read: &Read, answer: &Answer) -> Result<(), String> {
-        if read.disturbed || *answer == Answer::Refused(FsError::Busy) {
+        let is_refused =
+            *answer == Answer::Refused(FsError::Busy) || self.is_offline_answer(&read.act, answer);
+        if read.disturbed || is_refused {
             return Ok(());
         }
         self.checked_reads += 1;
