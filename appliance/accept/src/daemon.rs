@@ -278,6 +278,23 @@ impl Daemon {
         program::finish(command)
     }
 
+    /// What a live command prints, which must succeed.
+    #[track_caller]
+    pub fn told(&self, arguments: &[&str]) -> String {
+        let finished = self.command(arguments);
+        let told = finished.and_then(|finished| finished.succeeded(&arguments.join(" ")));
+        told.unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    /// A live command must fail with this code, say so, and print no record.
+    #[track_caller]
+    pub fn refuses(&self, arguments: &[&str], code: i32, text: &str) {
+        let finished = self.command(arguments).unwrap_or_else(|error| panic!("{error:#}"));
+        assert_eq!(finished.status.code(), Some(code), "{arguments:?}: {}", finished.stderr);
+        assert!(finished.stderr.contains(text), "{arguments:?}: {}", finished.stderr);
+        assert_eq!(finished.stdout, "", "{arguments:?}: stdout is for records");
+    }
+
     pub fn status(&self) -> Result<Status> {
         Status::parse(&self.command(&["status", "--json"])?.succeeded("cairn status --json")?)
     }

@@ -7,19 +7,8 @@ use std::fs;
 
 const MIB: usize = 1 << 20;
 
-fn run(daemon: &Daemon, arguments: &[&str]) -> String {
-    let finished = daemon.command(arguments).expect("runs");
-    finished.succeeded(arguments[0]).unwrap_or_else(|error| panic!("{error:#}"))
-}
-
-/// What it says on stderr, and its exit code.
-fn refused(daemon: &Daemon, arguments: &[&str]) -> (String, Option<i32>) {
-    let finished = daemon.command(arguments).expect("runs");
-    (finished.stderr.clone(), finished.status.code())
-}
-
 fn field(daemon: &Daemon, path: &str, name: &str) -> String {
-    run(daemon, &["stat", path, "--single-field", name]).trim().to_owned()
+    daemon.told(&["stat", path, "--single-field", name]).trim().to_owned()
 }
 
 #[test]
@@ -48,12 +37,9 @@ fn a_released_file_waits_for_its_own_bytes() {
     let copy = copy.to_str().expect("UTF-8").to_owned();
     let version = field(daemon, "/file", "data_version");
 
-    let (why, code) = refused(daemon, &["release", "/file", "--data-version", "7"]);
-    assert!(why.contains("another data version") && why.contains("(ESTALE)"), "{why}");
-    assert_eq!(code, Some(1));
-    let (why, code) = refused(daemon, &["release", "/file", "-V", &version, "--offset", "1"]);
-    assert!(why.contains("EINVAL") && code == Some(1), "{why}");
-    let released = run(daemon, &["release", "/file", "-V", &version]);
+    daemon.refuses(&["release", "/file", "--data-version", "7"], 1, "another data version");
+    daemon.refuses(&["release", "/file", "-V", &version, "--offset", "1"], 1, "EINVAL");
+    let released = daemon.told(&["release", "/file", "-V", &version]);
     assert_eq!(released, "released_blocks 770\n");
     assert_eq!(field(daemon, "/file", "online_blocks"), "0");
     assert_eq!(field(daemon, "/file", "offline_blocks"), "770");
@@ -67,19 +53,21 @@ fn a_released_file_waits_for_its_own_bytes() {
     other[2 * MIB + 77] ^= 1;
     fs::write(&wrong, &other).expect("written");
     let wrong = wrong.to_str().expect("UTF-8").to_owned();
-    let (why, code) = refused(daemon, &["stage", &wrong, "/file", "-V", &version]);
-    assert!(why.contains("not the bytes that were released") && code == Some(1), "{why}");
+    daemon.refuses(
+        &["stage", &wrong, "/file", "-V", &version],
+        1,
+        "not the bytes that were released",
+    );
     let read = client.read_once(&file, 2 * MIB as u64, 4096).map(drop);
     assert_eq!(read.expect_err("offline").status(), jukebox);
-    let (why, _) = refused(daemon, &["stage", &copy, "/file", "-V", "7"]);
-    assert!(why.contains("ESTALE"), "{why}");
+    daemon.refuses(&["stage", &copy, "/file", "-V", "7"], 1, "ESTALE");
 
     // A part, then a crash, then all of it.
     let part = ["stage", &copy, "/file", "-V", &version, "--length", "1M"];
-    run(daemon, &part);
+    daemon.told(&part);
     daemon.kill().expect("killed");
     daemon.restart().expect("starts again");
-    let json = run(daemon, &["stage", &copy, "/file", "-V", &version, "--json"]);
+    let json = daemon.told(&["stage", &copy, "/file", "-V", &version, "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).expect("an object");
     assert_eq!(json["bytes"], bytes.len());
     assert_eq!(field(daemon, "/file", "offline_blocks"), "0");

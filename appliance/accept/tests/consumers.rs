@@ -1,7 +1,7 @@
 //! `cairn changes consumer` and `changes --follow`, over a daemon that is stopped and killed.
 
 use cairn_accept::nfs3_types::nfs3::*;
-use cairn_accept::{Client, Daemon, Finished, Served, cairn, pause, wait};
+use cairn_accept::{Client, Served, cairn, pause, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
@@ -11,22 +11,6 @@ use std::time::Duration;
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-fn run(daemon: &Daemon, arguments: &[&str]) -> Finished {
-    daemon.command(arguments).expect("runs")
-}
-
-fn ok(daemon: &Daemon, arguments: &[&str]) -> String {
-    let what = arguments.join(" ");
-    run(daemon, arguments).succeeded(&what).unwrap_or_else(|error| panic!("{error:#}"))
-}
-
-fn refused(daemon: &Daemon, arguments: &[&str], errno: &str) {
-    let finished = run(daemon, arguments);
-    assert_eq!(finished.status.code(), Some(1), "{arguments:?}: {finished:?}");
-    assert!(finished.stderr.contains(errno), "{arguments:?}: {}", finished.stderr);
-    assert_eq!(finished.stdout, "");
-}
 
 fn create(client: &mut Client, dir: &nfs_fh3, name: &str) {
     let how = createhow3::GUARDED(sattr3::default());
@@ -93,44 +77,44 @@ fn a_consumer_keeps_its_place_and_its_deletions_over_a_kill() {
         create(&mut client, &root, &format!("file-{number}"));
     }
     let daemon = served.daemon(test).expect("ours");
-    assert_eq!(ok(daemon, &["changes", "consumer", "list"]), "");
-    ok(daemon, &["changes", "consumer", "add", "tape", "--from", "0"]);
-    refused(daemon, &["changes", "consumer", "add", "tape"], "EEXIST");
-    refused(daemon, &["changes", "consumer", "ack", "disk", "1"], "ENOENT");
-    refused(daemon, &["changes", "consumer", "remove", "disk"], "ENOENT");
-    refused(daemon, &["changes", "--consumer", "disk"], "ENOENT");
+    assert_eq!(daemon.told(&["changes", "consumer", "list"]), "");
+    daemon.told(&["changes", "consumer", "add", "tape", "--from", "0"]);
+    daemon.refuses(&["changes", "consumer", "add", "tape"], 1, "EEXIST");
+    daemon.refuses(&["changes", "consumer", "ack", "disk", "1"], 1, "ENOENT");
+    daemon.refuses(&["changes", "consumer", "remove", "disk"], 1, "ENOENT");
+    daemon.refuses(&["changes", "--consumer", "disk"], 1, "ENOENT");
 
-    let all = ok(daemon, &["changes", "--consumer", "tape"]);
-    assert_eq!(all, ok(daemon, &["changes", "--since", "0"]));
+    let all = daemon.told(&["changes", "--consumer", "tape"]);
+    assert_eq!(all, daemon.told(&["changes", "--since", "0"]));
     assert_eq!(all.lines().count(), 301, "in more than one page");
     let position = |line: &str| line.split(' ').next().expect("a position").to_owned();
     let middle = position(all.lines().nth(150).expect("there"));
     let last = position(all.lines().last().expect("there"));
-    ok(daemon, &["changes", "consumer", "ack", "tape", &middle]);
-    assert_eq!(ok(daemon, &["changes", "--consumer", "tape"]).lines().count(), 150);
-    ok(daemon, &["changes", "consumer", "ack", "tape", &last]);
-    refused(daemon, &["changes", "consumer", "ack", "tape", &middle], "EINVAL");
-    refused(daemon, &["changes", "consumer", "ack", "tape", "9999999999999999999"], "EINVAL");
-    ok(daemon, &["changes", "consumer", "add", "late copy"]);
+    daemon.told(&["changes", "consumer", "ack", "tape", &middle]);
+    assert_eq!(daemon.told(&["changes", "--consumer", "tape"]).lines().count(), 150);
+    daemon.told(&["changes", "consumer", "ack", "tape", &last]);
+    daemon.refuses(&["changes", "consumer", "ack", "tape", &middle], 1, "EINVAL");
+    daemon.refuses(&["changes", "consumer", "ack", "tape", "9999999999999999999"], 1, "EINVAL");
+    daemon.told(&["changes", "consumer", "add", "late copy"]);
 
     client.remove(&root, b"file-7").expect("remove");
     let daemon = served.daemon(test).expect("ours");
     daemon.kill().expect("kill");
     daemon.restart().expect("restart");
-    let listed = ok(daemon, &["changes", "consumer", "list", "--json"]);
+    let listed = daemon.told(&["changes", "consumer", "list", "--json"]);
     let listed: Vec<Value> =
         listed.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let names: Vec<&str> = listed.iter().filter_map(|one| one["name"].as_str()).collect();
     assert_eq!(names, ["late copy", "tape"]);
     assert_eq!(format!("{}.{}", listed[1]["seq"], listed[1]["ino"]), last);
     for name in ["tape", "late copy"] {
-        let news = ok(daemon, &["changes", "--consumer", name]);
+        let news = daemon.told(&["changes", "--consumer", name]);
         assert!(news.contains(" deleted regular 1 file-7"), "{name} is told: {news:?}");
     }
-    let status = ok(daemon, &["status"]);
+    let status = daemon.told(&["status"]);
     assert!(status.contains("deletions kept 1 "), "{status}");
-    ok(daemon, &["changes", "consumer", "remove", "tape"]);
-    assert_eq!(ok(daemon, &["changes", "consumer", "list"]).lines().count(), 1);
+    daemon.told(&["changes", "consumer", "remove", "tape"]);
+    assert_eq!(daemon.told(&["changes", "consumer", "list"]).lines().count(), 1);
     daemon.stop_and_check().expect("a sound pool");
 }
 
@@ -146,7 +130,7 @@ fn who_follows_hears_of_what_happens_until_interrupted_or_the_daemon_stops() {
     create(&mut client, &root, "first");
     let daemon = served.daemon(test).expect("ours");
     let socket = daemon.socket();
-    ok(daemon, &["changes", "consumer", "add", "tape", "--from", "0"]);
+    daemon.told(&["changes", "consumer", "add", "tape", "--from", "0"]);
     let mut follower = Follower::start(&socket, &["--since", "0"]);
     let first = follower.line_with(" created regular");
     create(&mut client, &root, "second");
@@ -167,7 +151,7 @@ fn who_follows_hears_of_what_happens_until_interrupted_or_the_daemon_stops() {
         create(&mut client, &root, &format!("a-name-that-fills-pipes-{number}"));
     }
     let daemon = served.daemon(test).expect("ours");
-    assert!(ok(daemon, &["changes", "--since", "0"]).lines().count() > 3000);
+    assert!(daemon.told(&["changes", "--since", "0"]).lines().count() > 3000);
     let mut created = 0;
     while created < 3000 {
         created += usize::from(slow.line().contains(" created regular"));

@@ -8,23 +8,13 @@ use std::time::Duration;
 
 const MIB: usize = 1 << 20;
 
-fn run(daemon: &Daemon, arguments: &[&str]) -> String {
-    let finished = daemon.command(arguments).expect("runs");
-    finished.succeeded(arguments[0]).unwrap_or_else(|error| panic!("{error:#}"))
-}
-
-fn refused(daemon: &Daemon, arguments: &[&str]) -> (String, Option<i32>) {
-    let finished = daemon.command(arguments).expect("runs");
-    (finished.stderr.clone(), finished.status.code())
-}
-
 fn field(daemon: &Daemon, name: &str) -> String {
-    run(daemon, &["stat", "/file", "--single-field", name]).trim().to_owned()
+    daemon.told(&["stat", "/file", "--single-field", name]).trim().to_owned()
 }
 
 /// How often it waits for its place, and how often it fired.
 fn counted(daemon: &Daemon, name: &str) -> (u64, u64) {
-    let json = run(daemon, &["debug", "triggers", "--json"]);
+    let json = daemon.told(&["debug", "triggers", "--json"]);
     let all = json.lines().map(|line| serde_json::from_str::<Value>(line).expect("an object"));
     let one = all.into_iter().find(|one| one["name"] == name).expect("it is listed");
     (one["armed"].as_u64().expect("a number"), one["fired"].as_u64().expect("a number"))
@@ -74,13 +64,12 @@ fn a_daemon_dies_in_the_middle_of_releases_and_stages_and_nothing_is_lost() {
         (&["debug", "trigger", "what"][..], "cairn debug triggers"),
         (&["debug", "trigger", "refuse-zone", "--ino", "7"], "leave --ino out"),
     ] {
-        let (told, code) = refused(daemon, arguments);
-        assert!(told.contains(why) && told.contains("EINVAL") && code == Some(1), "{told}");
+        daemon.refuses(arguments, 1, why);
     }
     assert_eq!(counted(daemon, "refuse-zone"), (0, 0));
 
     // One call is answered "later", another file's is not.
-    run(daemon, &["debug", "trigger", "answer-busy", "--ino", &ino]);
+    daemon.told(&["debug", "trigger", "answer-busy", "--ino", &ino]);
     let root = client.root().clone();
     client.getattr(&root).expect("another inode");
     assert_eq!(counted(daemon, "answer-busy"), (1, 0));
@@ -90,36 +79,36 @@ fn a_daemon_dies_in_the_middle_of_releases_and_stages_and_nothing_is_lost() {
     assert_eq!(counted(daemon, "answer-busy"), (0, 1));
 
     // One operation is refused room, the next one has it.
-    run(daemon, &["debug", "trigger", "refuse-permit"]);
+    daemon.told(&["debug", "trigger", "refuse-permit"]);
     let make = |client: &mut Client| client.mkdir(&root, b"dir", sattr3::default()).map(drop);
     assert_eq!(make(&mut client).expect_err("full").status(), Some(nfsstat3::NFS3ERR_NOSPC));
     make(&mut client).expect("once only");
 
     // A release dies behind its first step of 16 MiB; another does the rest.
-    run(daemon, &["debug", "trigger", "die-in-release", "--ino", &ino]);
+    daemon.told(&["debug", "trigger", "die-in-release", "--ino", &ino]);
     let release = ["release", "/file", "-V", &version];
-    assert_eq!(refused(daemon, &release).1, Some(1));
+    daemon.refuses(&release, 1, "release");
     after_its_death(daemon);
     assert_eq!(
         (field(daemon, "offline_blocks"), field(daemon, "online_blocks")),
         ("4096".into(), "512".into())
     );
-    assert_eq!(run(daemon, &release), "released_blocks 512\n");
+    assert_eq!(daemon.told(&release), "released_blocks 512\n");
 
     // A stage dies when its bytes are written and not in the file; another brings them.
-    run(daemon, &["debug", "trigger", "die-in-stage", "--ino", &ino]);
+    daemon.told(&["debug", "trigger", "die-in-stage", "--ino", &ino]);
     let stage = ["stage", &copy, "/file", "-V", &version];
-    assert_eq!(refused(daemon, &stage).1, Some(1));
+    daemon.refuses(&stage, 1, "stage");
     after_its_death(daemon);
     assert!(field(daemon, "offline_blocks").parse::<u64>().expect("a number") > 0);
-    run(daemon, &stage);
+    daemon.told(&stage);
     assert_eq!(
         (field(daemon, "offline_blocks"), field(daemon, "data_version")),
         ("0".into(), version)
     );
 
     // And what is acknowledged outlives a death at a batch of the log.
-    run(daemon, &["debug", "trigger", "die-at-log-batch"]);
+    daemon.told(&["debug", "trigger", "die-at-log-batch"]);
     let mut client = served.connect();
     client.mkdir(&root, b"never", sattr3::default()).map(drop).expect_err("it died");
     let daemon = served.daemon(test).expect("ours");
@@ -146,7 +135,6 @@ fn a_daemon_for_users_sets_off_nothing() {
     }
     let daemon = served.daemon(test).expect("ours");
     for arguments in [&["debug", "trigger", "refuse-zone"][..], &["debug", "triggers"]] {
-        let (told, code) = refused(daemon, arguments);
-        assert!(told.contains("--debug-triggers (EPERM)") && code == Some(1), "{told}");
+        daemon.refuses(arguments, 1, "--debug-triggers (EPERM)");
     }
 }

@@ -13,24 +13,13 @@ use std::time::Duration;
 const MIB: usize = 1 << 20;
 const LIMIT: Duration = Duration::from_secs(30);
 
-fn run(daemon: &Daemon, arguments: &[&str]) -> String {
-    let finished = daemon.command(arguments).expect("runs");
-    finished.succeeded(arguments[0]).unwrap_or_else(|error| panic!("{error:#}"))
-}
-
-/// What it says on stderr, and its exit code.
-fn refused(daemon: &Daemon, arguments: &[&str]) -> (String, Option<i32>) {
-    let finished = daemon.command(arguments).expect("runs");
-    (finished.stderr.clone(), finished.status.code())
-}
-
 fn field(daemon: &Daemon, path: &str, name: &str) -> String {
-    run(daemon, &["stat", path, "--single-field", name]).trim().to_owned()
+    daemon.told(&["stat", path, "--single-field", name]).trim().to_owned()
 }
 
 /// Who waits, without the seconds: block, blocks, what for, and who.
 fn waiting(daemon: &Daemon, more: &[&str]) -> Vec<(u64, u64, String, String)> {
-    let json = run(daemon, &[&["data-waiting", "--json"], more].concat());
+    let json = daemon.told(&[&["data-waiting", "--json"], more].concat());
     let one = |line: &str| -> (u64, u64, String, String) {
         let waiter: Value = serde_json::from_str(line).expect("an object");
         assert!(waiter["age"].as_u64().expect("seconds") < 60, "{line}");
@@ -69,7 +58,7 @@ fn released(served: &mut Served, test: &str, bytes: usize) -> (nfs_fh3, Vec<u8>,
     let daemon = served.daemon(test).expect("ours");
     fs::write(daemon.dir().join("copy"), &bytes).expect("written");
     let version = field(daemon, "/file", "data_version");
-    run(daemon, &["release", "/file", "-V", &version]);
+    daemon.told(&["release", "/file", "-V", &version]);
     (file, bytes, version)
 }
 
@@ -87,7 +76,7 @@ fn agents_see_who_waits_and_stage_it_or_tell_them_that_it_does_not_come() {
     let (file, bytes, version) = released(&mut served, test, 3 * MIB + 5000);
     let mut client = served.connect();
     let daemon = served.daemon(test).expect("ours");
-    assert_eq!(run(daemon, &["data-waiting"]), "");
+    assert_eq!(daemon.told(&["data-waiting"]), "");
 
     // Who asks again, and again for the same, waits once.
     for _ in 0..3 {
@@ -112,11 +101,11 @@ fn agents_see_who_waits_and_stage_it_or_tell_them_that_it_does_not_come() {
     let ino = field(daemon, "/file", "ino");
     assert_eq!(waiting(daemon, &["-I", &ino, "-B", "0"]), all[2..]);
     assert_eq!(waiting(daemon, &["-I", &ino]), []);
-    let text = run(daemon, &["data-waiting"]);
+    let text = daemon.told(&["data-waiting"]);
     assert!(text.starts_with(&format!("{ino} 0 770 write ")), "{text}");
 
     // A part is staged: who wants that part is served, the others wait on.
-    run(daemon, &["stage", &copy(daemon), "/file", "-V", &version, "--length", "1M"]);
+    daemon.told(&["stage", &copy(daemon), "/file", "-V", &version, "--length", "1M"]);
     assert_eq!(waiting(daemon, &[]), all[4..]);
     let read = client.read_once(&file, 5000, 100).expect("it is online");
     assert_eq!(*read.data, bytes[5000..5100]);
@@ -132,7 +121,7 @@ fn agents_see_who_waits_and_stage_it_or_tell_them_that_it_does_not_come() {
     // Errors: to those that were meant, with their next request, once.
     let target = format!("ino:{ino}");
     let fail = |daemon: &Daemon, more: &[&str]| {
-        run(daemon, &[&["data-wait-err", &target], more].concat()).trim().to_owned()
+        daemon.told(&[&["data-wait-err", &target], more].concat()).trim().to_owned()
     };
     assert_eq!(
         fail(daemon, &["-E", "EIO", "-F", "3M"]),
@@ -157,8 +146,7 @@ fn agents_see_who_waits_and_stage_it_or_tell_them_that_it_does_not_come() {
         (["data-wait-err", "/nothing", "--error", "EIO"], 1, "ENOENT"),
         (["data-wait-err", "ino:999999", "--error", "EIO"], 1, "ESTALE"),
     ] {
-        let (told, ended) = refused(daemon, &arguments);
-        assert!(told.contains(why) && ended == Some(code), "{arguments:?}: {ended:?} {told}");
+        daemon.refuses(&arguments, code, why);
     }
 
     // After a crash clients ask again, and agents see them.
@@ -215,8 +203,8 @@ fn who_follows_hears_of_each_waiter_once() {
     assert_eq!([next(), next()], [7, 3]);
     // Served, released again, asked for again: it is a recall of its own.
     let copied = copy(daemon);
-    run(daemon, &["stage", &copied, "/file", "-V", &version]);
-    run(daemon, &["release", "/file", "-V", &version]);
+    daemon.told(&["stage", &copied, "/file", "-V", &version]);
+    daemon.told(&["release", "/file", "-V", &version]);
     is(client.read_once(&file, 0, 4096), JUKEBOX);
     assert_eq!(next(), 0);
     daemon.stop_and_check().expect("the verifier finds nothing");

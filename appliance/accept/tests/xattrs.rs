@@ -7,28 +7,10 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-fn run(daemon: &Daemon, arguments: &[&str]) -> Finished {
-    daemon.command(arguments).expect("runs")
-}
-
-#[track_caller]
-fn succeeded(daemon: &Daemon, arguments: &[&str]) -> String {
-    let finished = run(daemon, arguments);
-    finished.succeeded(&format!("{arguments:?}")).unwrap_or_else(|error| panic!("{error:#}"))
-}
-
-#[track_caller]
-fn refused(daemon: &Daemon, arguments: &[&str], code: i32, text: &str) {
-    let finished = run(daemon, arguments);
-    assert_eq!(finished.status.code(), Some(code), "{arguments:?}: {}", finished.stderr);
-    assert!(finished.stderr.contains(text), "{arguments:?}: {}", finished.stderr);
-    assert_eq!(finished.stdout, "", "{arguments:?}: stdout is for records");
-}
-
 #[track_caller]
 fn objects(daemon: &Daemon, arguments: &[&str]) -> Vec<Value> {
     let arguments = [arguments, &["--json"]].concat();
-    let lines = succeeded(daemon, &arguments);
+    let lines = daemon.told(&arguments);
     let object = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"));
     lines.lines().map(object).collect()
 }
@@ -50,7 +32,9 @@ fn raw(daemon: &Daemon, target: &str, name: &str) -> Vec<u8> {
 fn set_from(daemon: &Daemon, target: &str, name: &str, value: &[u8], dir: &Path) -> Finished {
     let file = dir.join("value");
     std::fs::write(&file, value).expect("write");
-    run(daemon, &["setfattr", target, name, "--value-file", file.to_str().expect("UTF-8")])
+    daemon
+        .command(&["setfattr", target, name, "--value-file", file.to_str().expect("UTF-8")])
+        .expect("runs")
 }
 
 #[test]
@@ -71,14 +55,14 @@ fn what_is_set_is_read_listed_and_removed_by_its_name() {
     let path = "/dir/file";
     let by_number = format!("ino:{}", file.attr.fileid);
 
-    let before = succeeded(daemon, &["stat", path, "--single-field", "meta_seq"]);
-    assert_eq!(succeeded(daemon, &["setfattr", path, "user.a", "one"]), "");
-    let after = succeeded(daemon, &["stat", path, "--single-field", "meta_seq"]);
+    let before = daemon.told(&["stat", path, "--single-field", "meta_seq"]);
+    assert_eq!(daemon.told(&["setfattr", path, "user.a", "one"]), "");
+    let after = daemon.told(&["stat", path, "--single-field", "meta_seq"]);
     assert!(after.trim().parse::<u64>().ok() > before.trim().parse().ok(), "{before} {after}");
-    succeeded(daemon, &["setfattr", &by_number, "trusted.b", "two\nlines"]);
-    succeeded(daemon, &["setfattr", path, "security.c", ""]);
-    succeeded(daemon, &["setfattr", path, "cairn.hide.tape", "A00001L8"]);
-    succeeded(daemon, &["setfattr", path, "scoutfs.hide.tape", "the other prefix"]);
+    daemon.told(&["setfattr", &by_number, "trusted.b", "two\nlines"]);
+    daemon.told(&["setfattr", path, "security.c", ""]);
+    daemon.told(&["setfattr", path, "cairn.hide.tape", "A00001L8"]);
+    daemon.told(&["setfattr", path, "scoutfs.hide.tape", "the other prefix"]);
     let bytes: Vec<u8> = (0..=255).collect();
     set_from(daemon, path, "user.bytes", &bytes, scratch.path()).succeeded("set").expect("set");
 
@@ -86,8 +70,8 @@ fn what_is_set_is_read_listed_and_removed_by_its_name() {
     assert_eq!(raw(daemon, path, "user.bytes"), bytes);
     assert_eq!(raw(daemon, &by_number, "trusted.b"), b"two\nlines");
     assert_eq!(raw(daemon, path, "security.c"), b"");
-    assert_eq!(succeeded(daemon, &["getfattr", path, "cairn.hide.tape"]), "A00001L8");
-    assert_eq!(succeeded(daemon, &["getfattr", path, "scoutfs.hide.tape"]), "the other prefix");
+    assert_eq!(daemon.told(&["getfattr", path, "cairn.hide.tape"]), "A00001L8");
+    assert_eq!(daemon.told(&["getfattr", path, "scoutfs.hide.tape"]), "the other prefix");
     let one = objects(daemon, &["getfattr", path, "user.a"]);
     assert_eq!(one, [json!({ "name": "user.a", "value": "one" })]);
     let base64 = &objects(daemon, &["getfattr", path, "user.bytes"])[0]["value_b64"];
@@ -95,26 +79,26 @@ fn what_is_set_is_read_listed_and_removed_by_its_name() {
     let all = objects(daemon, &["getfattr", path]);
     let names: BTreeSet<&str> = all.iter().filter_map(|each| each["name"].as_str()).collect();
     assert_eq!(names, BTreeSet::from(["security.c", "trusted.b", "user.a", "user.bytes"]));
-    let lines = succeeded(daemon, &["getfattr", path]);
+    let lines = daemon.told(&["getfattr", path]);
     assert!(lines.lines().any(|line| line == "trusted.b two\\nlines"), "a record is a line");
 
     // Names: the hidden ones in a list of their own.
-    let visible = succeeded(daemon, &["listfattr", path]);
+    let visible = daemon.told(&["listfattr", path]);
     assert_eq!(sorted(&visible), ["security.c", "trusted.b", "user.a", "user.bytes"]);
-    let hidden = succeeded(daemon, &["list-hidden-xattrs", &by_number]);
+    let hidden = daemon.told(&["list-hidden-xattrs", &by_number]);
     assert_eq!(sorted(&hidden), ["cairn.hide.tape", "scoutfs.hide.tape"]);
     assert_eq!(objects(daemon, &["listfattr", "/dir"]), [json!(null); 0]);
     assert_eq!(objects(daemon, &["list-hidden-xattrs", path]).len(), 2);
 
     // Only if there is one, only if there is none.
-    refused(daemon, &["setfattr", path, "user.a", "x", "--create"], 1, "(EEXIST)");
-    refused(daemon, &["setfattr", path, "user.new", "x", "--replace"], 1, "(ENODATA)");
-    succeeded(daemon, &["setfattr", path, "user.new", "x", "--create"]);
-    succeeded(daemon, &["setfattr", path, "user.new", "a longer one", "--replace"]);
-    assert_eq!(succeeded(daemon, &["getfattr", path, "user.new"]), "a longer one");
-    succeeded(daemon, &["setfattr", path, "--remove", "user.new"]);
-    refused(daemon, &["setfattr", path, "--remove", "user.new"], 1, "(ENODATA)");
-    refused(daemon, &["getfattr", path, "user.new"], 1, "no such extended attribute (ENODATA)");
+    daemon.refuses(&["setfattr", path, "user.a", "x", "--create"], 1, "(EEXIST)");
+    daemon.refuses(&["setfattr", path, "user.new", "x", "--replace"], 1, "(ENODATA)");
+    daemon.told(&["setfattr", path, "user.new", "x", "--create"]);
+    daemon.told(&["setfattr", path, "user.new", "a longer one", "--replace"]);
+    assert_eq!(daemon.told(&["getfattr", path, "user.new"]), "a longer one");
+    daemon.told(&["setfattr", path, "--remove", "user.new"]);
+    daemon.refuses(&["setfattr", path, "--remove", "user.new"], 1, "(ENODATA)");
+    daemon.refuses(&["getfattr", path, "user.new"], 1, "no such extended attribute (ENODATA)");
 
     // The largest, and what is larger.
     let longest = format!("user.{}", "n".repeat(250));
@@ -125,7 +109,7 @@ fn what_is_set_is_read_listed_and_removed_by_its_name() {
     assert!(over.stderr.contains("has at most 65535 bytes (E2BIG)"), "{}", over.stderr);
     assert_eq!(raw(daemon, path, "user.a"), b"one", "it stays as it was");
     let too_long = format!("{longest}n");
-    refused(daemon, &["setfattr", path, &too_long, "x"], 1, "has at most 255 bytes (ERANGE)");
+    daemon.refuses(&["setfattr", path, &too_long, "x"], 1, "has at most 255 bytes (ERANGE)");
 
     for (name, errno) in [
         ("scoutfs.plain", "(EINVAL)"),
@@ -139,19 +123,19 @@ fn what_is_set_is_read_listed_and_removed_by_its_name() {
         ("cairn.hide.totl.a.1.2.3", "(EOPNOTSUPP)"),
         ("scoutfs.indx.hide.1.2.a", "(EOPNOTSUPP)"),
     ] {
-        refused(daemon, &["setfattr", path, name, "x"], 1, errno);
+        daemon.refuses(&["setfattr", path, name, "x"], 1, errno);
     }
-    refused(daemon, &["getfattr", path, "cairn.srch.a"], 1, "(ENODATA)");
-    refused(daemon, &["setfattr", path, "user.a"], 2, "<VALUE>");
-    refused(daemon, &["setfattr", path, "user.a", "x", "--create", "--replace"], 2, "--replace");
-    refused(daemon, &["getfattr", "dir/file"], 2, "a path inside cairn begins with /");
-    refused(daemon, &["listfattr", "/dir/none"], 1, "cairn: listfattr /dir/none: no such file");
-    refused(daemon, &["list-hidden-xattrs", "/dir/file/"], 1, "not a directory (ENOTDIR)");
-    refused(daemon, &["listfattr", "ino:4198401"], 1, "or no longer (ESTALE)");
+    daemon.refuses(&["getfattr", path, "cairn.srch.a"], 1, "(ENODATA)");
+    daemon.refuses(&["setfattr", path, "user.a"], 2, "<VALUE>");
+    daemon.refuses(&["setfattr", path, "user.a", "x", "--create", "--replace"], 2, "--replace");
+    daemon.refuses(&["getfattr", "dir/file"], 2, "a path inside cairn begins with /");
+    daemon.refuses(&["listfattr", "/dir/none"], 1, "cairn: listfattr /dir/none: no such file");
+    daemon.refuses(&["list-hidden-xattrs", "/dir/file/"], 1, "not a directory (ENOTDIR)");
+    daemon.refuses(&["listfattr", "ino:4198401"], 1, "or no longer (ESTALE)");
     // A link has no data of its own that a user could add to; an administrator may mark it.
     let link = format!("ino:{}", link.attr.fileid);
-    refused(daemon, &["setfattr", &link, "user.a", "x"], 1, "(EPERM)");
-    succeeded(daemon, &["setfattr", &link, "cairn.hide.a", "x"]);
+    daemon.refuses(&["setfattr", &link, "user.a", "x"], 1, "(EPERM)");
+    daemon.told(&["setfattr", &link, "cairn.hide.a", "x"]);
 }
 
 #[test]
@@ -174,26 +158,26 @@ fn hidden_xattrs_come_with_the_deletion_after_a_kill() {
     }
     let scratch = tempfile::tempdir().expect("a temporary folder");
     let daemon = served.daemon(test).expect("ours");
-    succeeded(daemon, &["setfattr", "/archived", "cairn.hide.tape", "A00001L8"]);
-    succeeded(daemon, &["setfattr", "/archived", "user.visible", "not kept"]);
+    daemon.told(&["setfattr", "/archived", "cairn.hide.tape", "A00001L8"]);
+    daemon.told(&["setfattr", "/archived", "user.visible", "not kept"]);
     let odd = set_from(daemon, "/archived", "scoutfs.hide.flags", b"\xff", scratch.path());
     odd.succeeded("set").expect("set");
-    succeeded(daemon, &["setfattr", "/noted much", "cairn.hide.tape", "B00002L8"]);
+    daemon.told(&["setfattr", "/noted much", "cairn.hide.tape", "B00002L8"]);
     let long = set_from(daemon, "/noted much", "cairn.hide.log", &[b'x'; 4096], scratch.path());
     long.succeeded("set").expect("set");
     // More names than one page has.
     for number in 0..300 {
         let name = format!("user.{number}");
-        succeeded(daemon, &["setfattr", "/noted much", &name, "value"]);
+        daemon.told(&["setfattr", "/noted much", &name, "value"]);
     }
-    let listed = succeeded(daemon, &["listfattr", "/noted much"]);
+    let listed = daemon.told(&["listfattr", "/noted much"]);
     let names: BTreeSet<&str> = listed.lines().collect();
     assert_eq!((names.len(), listed.lines().count()), (300, 300), "each once");
     assert_eq!(objects(daemon, &["getfattr", "/noted much"]).len(), 300);
 
     daemon.kill().expect("kill");
     daemon.restart().expect("restart");
-    assert_eq!(succeeded(daemon, &["getfattr", "/archived", "cairn.hide.tape"]), "A00001L8");
+    assert_eq!(daemon.told(&["getfattr", "/archived", "cairn.hide.tape"]), "A00001L8");
     let mut client = served.connect();
     for name in ["archived", "noted much", "plain"] {
         client.remove(&root, name.as_bytes()).expect("remove");
