@@ -409,6 +409,8 @@ impl Client {
             let counted = before.offline_blocks;
             return Ok(Err(format!("{counted} offline blocks are counted, {offline} are offline")));
         }
+        // The power may go while this is under way, and then it is not as the agent was told.
+        tapes.0.borrow_mut().told.remove(&ino);
         for range in mibs_of(&WHOLE, copy.len()) {
             let stage = || self.stage(ino, range.start as u64, &copy[range.clone()], version);
             let mut staged = stage().await;

@@ -77,6 +77,60 @@ fn released_data_is_offline_and_comes_back_mib_by_mib() {
     }
 }
 
+/// All of a MiB staged, or released.
+async fn act(file: &File, is_staged: bool, bytes: &[u8]) -> Result<u64, FsError> {
+    match (is_staged, file.version().await) {
+        (true, version) => file.stage(0, bytes, version).await,
+        (false, version) => file.release(0, ALL, version).await,
+    }
+}
+
+/// Whoever finds done what another has done and was not told of yet may promise it only when it is
+/// durable.
+#[test]
+fn what_two_agents_do_at_once_is_durable_when_either_is_told() {
+    for seed in 0..8 {
+        for is_staged in [false, true] {
+            let mut world = world(seed);
+            let shard = world.shards()[0].clone();
+            let bytes = content(seed, MIB);
+            let (told, made) = (bytes.clone(), Rc::new(RefCell::new(None)));
+            let file = made.clone();
+            let prepare = async move {
+                let some = File::new(&shard, &told).await.unwrap();
+                if is_staged {
+                    some.release(0, ALL, some.version().await).await.unwrap();
+                }
+                file.replace(Some(some));
+            };
+            world.machine().run(0, prepare).unwrap();
+            let file = made.take().unwrap();
+            let (first, told) = (file.clone(), bytes.clone());
+            world.machine().spawn(0, async move {
+                let _killed = act(&first, is_staged, &told).await;
+            });
+            let second = file.clone();
+            let both = async move {
+                let is_done = |attr: Attr| (attr.offline_blocks == 0) == is_staged;
+                while !is_done(second.attr().await) {
+                    second.shard.reactor().sleep(Nanos(500)).await;
+                }
+                assert_eq!(act(&second, is_staged, &bytes).await, Ok(0), "another has done it");
+            };
+            world.machine().run(0, both).unwrap();
+            world.crash();
+            world.boot(1).unwrap();
+            let shard = world.shards()[0].clone();
+            let after = File { shard, ino: file.ino };
+            let look = async move {
+                let expected = if is_staged { 0 } else { 256 };
+                assert_eq!(after.attr().await.offline_blocks, expected, "seed {seed}");
+            };
+            world.machine().run(0, look).unwrap();
+        }
+    }
+}
+
 #[test]
 fn other_bytes_than_those_released_are_refused_and_nobody_sees_them() {
     story(1, |shard| async move {

@@ -21,7 +21,6 @@ use super::truncate::REMOVE_STEP_BYTES;
 use crate::attr::FileKind;
 use crate::error::FsError;
 use crate::limits::{EXTENT_BLOCKS_MAX, REMOVE_STEP_ITEMS};
-use crate::log::Ticket;
 use crate::sabotage::{Sabotage, planted};
 use crate::shard::Shard;
 use crate::trigger::{Trigger, fires};
@@ -69,18 +68,18 @@ impl<D: Doors> Shard<D> {
     ) -> Result<u64, FsError> {
         self.write_back_file(ino).await?;
         let mut known: Vec<OldBlock> = Vec::new();
-        let (mut at, mut released, mut newest) = (blocks.start, 0, Ticket::NONE);
+        let (mut at, mut released) = (blocks.start, 0);
         while at < blocks.end {
             let need = Need::new(Class::Freeing, &[ino.tablet()], REMOVE_STEP_BYTES);
-            let (step, ticket) = self
+            let (step, _) = self
                 .transact(need, |view| release_step(view, ino, at..blocks.end, version, &known))
                 .await?;
             match step {
                 Step::Up { to, released: some } => {
-                    (at, newest) = (to, newest.max(ticket));
+                    at = to;
                     released += some;
                     if some > 0 && fires(Trigger::DieInRelease, Some(ino)) {
-                        self.settle(newest).await?;
+                        self.settle(self.log.newest_ticket()).await?;
                         std::process::abort();
                     }
                     known.clear();
@@ -94,7 +93,8 @@ impl<D: Doors> Shard<D> {
                 Step::Place => self.write_back_file(ino).await?,
             }
         }
-        self.settle(newest).await?;
+        // What somebody else had released and was not told of is promised now, too.
+        self.settle(self.log.newest_ticket()).await?;
         Ok(released)
     }
 }

@@ -92,6 +92,8 @@ impl<D: Doors> Shard<D> {
             }
         };
         if wanted.is_empty() {
+            // What somebody else has brought is promised now, too.
+            self.settle(self.log.newest_ticket()).await?;
             return Ok(0);
         }
         let tablet = self.core.tablet(ask.ino.tablet());
@@ -117,9 +119,9 @@ impl<D: Doors> Shard<D> {
         self.flush_under(pages.iter().map(|(placed, _)| placed.at)).await?;
         die_if(Trigger::DieInStage, Some(ask.ino));
         let placed: Vec<Placed> = pages.iter().map(|(placed, _)| *placed).collect();
-        let (mapped, ticket) = self.transact(need, |view| map_staged(view, ask, &placed)).await?;
+        let (mapped, _) = self.transact(need, |view| map_staged(view, ask, &placed)).await?;
         drop(held);
-        self.settle(ticket).await?;
+        self.settle(self.log.newest_ticket()).await?;
         // A MiB goes online as a whole.
         let mib = |block: u64| block / EXTENT_BLOCKS_MAX;
         let online =
