@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// Of one target; a corpus is to be read in a second and to fit a review.
 pub const BYTES_MAX: usize = 200 << 10;
-pub const FILES_MAX: usize = 40;
+pub const FILES_MAX: usize = 64;
 
 /// Where the tree this was built from keeps it.
 pub fn folder() -> PathBuf {

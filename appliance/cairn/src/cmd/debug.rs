@@ -5,11 +5,21 @@ use crate::exit::{self, Error, Outcome};
 use crate::live::with_daemon;
 use crate::output::{Output, Reader};
 use cairn_control::proto::{TriggerEntry, TriggerRequest};
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 /// Set off faults in a daemon that was started for it
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  cairn debug triggers\n  cairn debug trigger die-in-stage --ino 4097\n\n\
+                  The daemon: cairn up --debug-triggers"
+)]
+pub struct Debug {
+    #[command(subcommand)]
+    command: Command,
+}
+
 #[derive(Subcommand)]
-pub enum Debug {
+enum Command {
     /// Set off a fault, once, at the next place where it can happen
     #[command(
         long_about = "Set off a fault, once, at the next place where it can happen: to see that agents and \
@@ -32,14 +42,14 @@ pub enum Debug {
 
 impl Debug {
     pub fn run(&self, globals: &Globals) -> exit::Result {
-        match self {
-            Debug::Trigger { name, ino } => {
+        match &self.command {
+            Command::Trigger { name, ino } => {
                 let request = TriggerRequest { name: name.clone(), ino: ino.unwrap_or(0) };
                 with_daemon(globals, async |mut client| {
                     client.trigger(request).await.map_err(|error| Error::client(name, error))
                 })?;
             }
-            Debug::Triggers => {
+            Command::Triggers => {
                 let all = with_daemon(globals, async |mut client| {
                     client.triggers().await.map_err(|error| Error::client("triggers", error))
                 })?;

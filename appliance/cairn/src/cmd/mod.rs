@@ -74,7 +74,6 @@ pub enum Command {
     Scrub(scrub::Scrub),
     Counters(counters::Counters),
     Top(top::Top),
-    #[command(subcommand)]
     Debug(debug::Debug),
     Completions(completions::Completions),
     Man(man::Man),

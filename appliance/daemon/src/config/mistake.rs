@@ -253,8 +253,8 @@ mod tests {
         let text = refused("[pool]\ndir = 'd'\n[control]\nexport = []");
         assert_eq!(
             text,
-            "line 4: unknown field `export`: [control] has socket; it belongs to a line of its own: \
-             [[export]]"
+            "line 4: unknown field `export`: [control] has socket, metrics; it belongs to a line of \
+             its own: [[export]]"
         );
         let text = refused("[pool]\ndir = 'd'\nmemory = '1G'");
         assert!(
