@@ -129,8 +129,10 @@ pub struct Buffered {
     pub ctime: i64,
     pub data_version: u64,
     pub promise: Option<Promise>,
+    /// Why data was lost, until a COMMIT has said it.
     failed: Option<FsError>,
     losses: u64,
+    lost_by: Option<FsError>,
 }
 
 impl Buffered {
@@ -290,12 +292,18 @@ impl Buffered {
     pub fn lose(&mut self, error: FsError) {
         self.clear();
         self.failed = Some(error);
+        self.lost_by = Some(error);
         self.losses += 1;
     }
 
-    /// How often buffered data was lost, and why the last time, if nobody was told yet.
+    /// How often buffered data was lost, and why the last time.
     pub fn losses(&self) -> (u64, Option<FsError>) {
-        (self.losses, self.failed)
+        (self.losses, self.lost_by)
+    }
+
+    /// Whether a COMMIT has to say that data was lost.
+    pub fn has_failure(&self) -> bool {
+        self.failed.is_some()
     }
 
     pub fn take_failure(&mut self) -> Option<FsError> {
@@ -343,6 +351,17 @@ mod tests {
 
     fn all(flights: &[Flight]) -> Vec<&Flight> {
         flights.iter().collect()
+    }
+
+    #[test]
+    fn why_data_was_lost_is_known_when_a_commit_has_said_it() {
+        let mut state = written(0..2);
+        let (before, _) = state.losses();
+        state.lose(FsError::NoSpace);
+        assert_eq!(state.take_failure(), Some(FsError::NoSpace), "a COMMIT says it, once");
+        assert!(!state.has_failure());
+        // Another write waits for the same pages, and is told the same.
+        assert_eq!(state.losses(), (before + 1, Some(FsError::NoSpace)));
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl Overlay {
 
     fn is_idle(&self) -> bool {
         let state = self.state.borrow();
-        state.is_clean() && state.losses().1.is_none()
+        state.is_clean() && !state.has_failure()
     }
 }
 
