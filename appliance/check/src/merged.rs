@@ -5,8 +5,8 @@ use crate::replay::{Memtable, TabletState};
 use crate::report::{Object, TreeName};
 use crate::tree::{Ground, Walk};
 use cairn_base::door::Disk;
-use cairn_format::Key;
 use cairn_format::filter::FilterRef;
+use cairn_format::{Key, Seq};
 use std::collections::btree_map;
 use std::iter::Peekable;
 
@@ -15,6 +15,8 @@ pub(crate) struct Merged<'a, K> {
     memtable: Peekable<btree_map::Range<'a, Key, crate::replay::Change>>,
     /// Youngest first; the fs tree last.
     trees: Vec<Walk<'a, K>>,
+    /// The seq that each of them claims to have nothing newer than.
+    newest: Vec<Seq>,
     /// What lies before it in the oldest log tree is in the fs tree already.
     folded_to: Option<Key>,
     thorough: bool,
@@ -63,6 +65,13 @@ impl<'a, K: Disk> Merged<'a, K> {
         let mut merged = Merged::over(ground, &state.memtable, Key::MIN, trees, true);
         if let Some(root) = &state.root {
             merged.folded_to = root.fold_cursor();
+            let log_trees = root.log_trees().iter().rev().map(|entry| entry.frozen_seq);
+            let claims = log_trees.chain([root.folded_seq]).map(|seq| Seq(seq.get()));
+            merged.newest = claims.collect();
+            if !merged.newest.is_sorted_by(|younger, older| younger >= older) {
+                let object = Object::Tablet(state.id);
+                ground.findings.note("root", object, "says that an older tree has newer entries");
+            }
             if merged.folded_to.is_some() && root.log_trees().is_empty() {
                 let object = Object::Tablet(state.id);
                 ground.findings.note("tree", object, "has a fold under way and no log tree");
@@ -95,7 +104,7 @@ impl<'a, K: Disk> Merged<'a, K> {
         thorough: bool,
     ) -> Merged<'a, K> {
         let memtable = memtable.range(from..).peekable();
-        Merged { ground, memtable, trees, folded_to: None, thorough }
+        Merged { ground, memtable, trees, newest: Vec::new(), folded_to: None, thorough }
     }
 
     pub fn is_whole(&self) -> bool {
@@ -113,10 +122,20 @@ impl<'a, K: Disk> Merged<'a, K> {
             let mut below: Option<bool> = None;
             let is_folded = self.folded_to.is_some_and(|cursor| key < cursor);
             let mut folding = Folding::default();
-            for tree in &mut self.trees {
+            let seq = key.index_seq();
+            for (nth, tree) in self.trees.iter_mut().enumerate() {
                 let Some((at, value, delete)) = tree.peek() else { continue };
                 if at != key {
                     continue;
+                }
+                if let (Some(seq), Some(newest)) = (seq, self.newest.get(nth))
+                    && seq > *newest
+                    && !delete
+                {
+                    let object = Object::Item(self.ground.tablet, key);
+                    let detail =
+                        format!("the root says {} has nothing above {newest}", tree.name());
+                    self.ground.findings.note("index", object, detail);
                 }
                 below = below.or(Some(!delete));
                 if is_folded {

@@ -177,6 +177,7 @@ pub fn root(body: &RootBody) -> Value {
         "totals": totals(&body.totals),
         "newest_meta_seq": body.newest_meta_seq.get(),
         "newest_data_seq": body.newest_data_seq.get(),
+        "folded_seq": body.folded_seq.get(),
         "fs": tree_ref(&body.fs),
         "log_trees": log_trees.collect::<Vec<_>>(),
         "fold_cursor": body.fold_cursor().map(|key| key_words(&key)),

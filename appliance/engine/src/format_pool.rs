@@ -317,6 +317,7 @@ async fn write_root_directory<K: Disk>(
         if tablet == root.tablet() {
             body.fs = tree;
             body.newest_meta_seq = seq.0.into();
+            body.folded_seq = seq.0.into();
             body.totals.inodes = 1.into();
             body.totals.inode_high_water = 1.into();
             body.totals.free_unassigned = free.into();

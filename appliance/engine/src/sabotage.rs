@@ -55,6 +55,8 @@ pub enum Sabotage {
     FilterOmitsName,
     /// A log tree is said to hold what was logged while it was written.
     ReplayTooLate,
+    /// A log tree is said to hold nothing as new as it does.
+    TreeSaidToBeOld,
     /// The record that takes blocks leaves them in the free runs.
     TakenRunStaysFree,
     /// Data is returned whatever its checksum says.
@@ -118,6 +120,7 @@ impl Sabotage {
         ("oldest-answers", Sabotage::OldestAnswers),
         ("filter-omits-name", Sabotage::FilterOmitsName),
         ("replay-too-late", Sabotage::ReplayTooLate),
+        ("tree-said-to-be-old", Sabotage::TreeSaidToBeOld),
         ("taken-run-stays-free", Sabotage::TakenRunStaysFree),
         ("checksum-skipped", Sabotage::ChecksumSkipped),
         ("node-unverified", Sabotage::NodeUnverified),

@@ -42,6 +42,8 @@ impl LogTree {
 pub struct Root {
     pub generation: u64,
     pub fs: TreeRef,
+    /// No index entry of the fs tree is newer.
+    pub folded_seq: Seq,
     /// Oldest first.
     pub log_trees: Vec<LogTree>,
     pub fold_cursor: Option<Key>,
@@ -105,6 +107,7 @@ impl Tablet {
             root: RefCell::new(Root {
                 generation: body.generation.get(),
                 fs: body.fs,
+                folded_seq: Seq(body.folded_seq.get()),
                 log_trees: log_trees.collect(),
                 fold_cursor: body.fold_cursor(),
                 // Every open begins its logs anew.
@@ -143,6 +146,7 @@ impl Tablet {
         body.totals = self.totals.get();
         body.newest_meta_seq = self.newest_meta_seq.get().0.into();
         body.newest_data_seq = self.newest_data_seq.get().0.into();
+        body.folded_seq = root.folded_seq.0.into();
         body.fs = root.fs;
         let entries: Vec<LogTreeEntry> = root.log_trees.iter().map(|tree| tree.entry).collect();
         body.set_log_trees(&entries);
@@ -183,12 +187,27 @@ impl Tablet {
         self.frozen_first.get().or(self.active_first.get())
     }
 
+    /// The newest seq of any index entry.
+    pub fn newest_seq(&self) -> Seq {
+        self.newest_meta_seq.get().max(self.newest_data_seq.get())
+    }
+
     pub fn has_room_for_log_tree(&self) -> bool {
         self.root.borrow().log_trees.len() < crate::limits::LOG_TREES_STOP
     }
 
     /// The value of `key`, if there is one.
     pub fn get(&self, nodes: Nodes<'_>, key: &Key) -> Result<Option<Rc<[u8]>>, Absent> {
+        self.get_newer(nodes, key, Seq(0))
+    }
+
+    /// The same without trees that have no index entry of `since` or newer.
+    pub fn get_newer(
+        &self,
+        nodes: Nodes<'_>,
+        key: &Key,
+        since: Seq,
+    ) -> Result<Option<Rc<[u8]>>, Absent> {
         if let Some(entry) = self.active.borrow().get(key) {
             return Ok(value_of(entry));
         }
@@ -202,6 +221,9 @@ impl Tablet {
         let turned = planted(Sabotage::OldestAnswers);
         for nth in 0..root.log_trees.len() {
             let tree = &root.log_trees[if turned { nth } else { root.log_trees.len() - 1 - nth }];
+            if Seq(tree.entry.frozen_seq.get()) < since {
+                continue;
+            }
             if let Some(hash) = hash
                 && !tree.may_contain(self.id, hash)?
             {
@@ -212,6 +234,9 @@ impl Tablet {
                 Some(Hit::Deleted) => return Ok(None),
                 None => {}
             }
+        }
+        if root.folded_seq < since {
+            return Ok(None);
         }
         Ok(match tree::get(nodes, &root.fs, key)? {
             Some(Hit::Value(value)) => Some(value),

@@ -328,6 +328,13 @@ impl Key {
         Key::range(range).push(&seq.0.to_be_bytes()).push(&inode.to_be_bytes())
     }
 
+    /// The seq of a place in one of the seq indexes.
+    pub fn index_seq(&self) -> Option<Seq> {
+        let (range, rest) = self.as_bytes().split_first()?;
+        let is_index = matches!(*range, RANGE_META_SEQ | RANGE_DATA_SEQ | RANGE_DELETION);
+        rest.first_chunk().filter(|_| is_index).map(|seq| Seq(u64::from_be_bytes(*seq)))
+    }
+
     fn push_op(self, op: OpId) -> Key {
         self.push(&op.node.0.to_be_bytes())
             .push(&op.shard.0.to_be_bytes())

@@ -220,6 +220,12 @@ impl<'a> Node<'a> {
         self.entry(index).value
     }
 
+    /// The value, unless the item is a deletion mark.
+    pub fn value_if_any(&self, index: usize) -> Option<&'a [u8]> {
+        let entry = self.entry(index);
+        (!entry.delete).then_some(entry.value)
+    }
+
     /// The item says that its key is deleted in older trees.
     pub fn is_delete(&self, index: usize) -> bool {
         self.entry(index).delete

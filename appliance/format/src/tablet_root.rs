@@ -80,7 +80,7 @@ pub struct LogTreeEntry {
     pub filter: FilterRef,
     pub spare_start: U64,
     pub spare_blocks: U64,
-    /// The newest seq among its items' batches when it was frozen.
+    /// No entry of a seq index that it holds is newer, nor any that an older tree holds.
     pub frozen_seq: U64,
 }
 
@@ -196,6 +196,8 @@ pub struct RootBody {
     pub totals: Totals,
     pub newest_meta_seq: U64,
     pub newest_data_seq: U64,
+    /// No entry of a seq index in the fs tree is newer.
+    pub folded_seq: U64,
     pub fs: TreeRef,
     /// Oldest first.
     pub log_trees: [LogTreeEntry; LOG_TREES_MAX],
@@ -203,7 +205,7 @@ pub struct RootBody {
     pub fold_cursor: [u8; FOLD_CURSOR_BYTES],
 }
 
-const _: () = assert!(size_of::<RootBody>() == 1368);
+const _: () = assert!(size_of::<RootBody>() == 1376);
 
 impl RootBody {
     /// The root of a tablet that holds nothing.
@@ -220,6 +222,7 @@ impl RootBody {
             totals: Totals::ZERO,
             newest_meta_seq: U64::ZERO,
             newest_data_seq: U64::ZERO,
+            folded_seq: U64::ZERO,
             fs: TreeRef::EMPTY,
             log_trees: [LogTreeEntry::EMPTY; LOG_TREES_MAX],
             fold_cursor: [0; FOLD_CURSOR_BYTES],

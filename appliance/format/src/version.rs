@@ -9,7 +9,7 @@
 use zerocopy::little_endian::U64;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 pub const SUPERBLOCK_MAGIC: u64 = 0x5ba8_8d62_565f_fe4a;
 pub const ROOT_MAGIC: u64 = 0x9f01_3902_a3fb_d877;

@@ -34,7 +34,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 /// Positions in one message of a walk: 16 KiB or so.
-const WALK_ENTRIES_MAX: usize = 1024;
+const WALK_ENTRIES_MAX: usize = 4096;
 
 pub(crate) struct Service {
     shards: Vec<Caller>,

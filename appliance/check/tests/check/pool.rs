@@ -373,6 +373,7 @@ impl Pool {
         body.totals = totals;
         body.newest_meta_seq = self.states[1].seq.into();
         body.newest_data_seq = self.states[1].seq.into();
+        body.folded_seq = self.states[1].seq.into();
         body.fs = fs.reference;
         if let Some(tree) = &log_tree {
             body.set_log_trees(&[LogTreeEntry {

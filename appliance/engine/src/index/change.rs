@@ -1,9 +1,10 @@
 //! What changed, in seq order, over all tablets.
 //!
-//! Each inode has one entry an index, in its own tablet; a walk merges the tablets. It is clamped to
+//! Each inode has one entry an index, in its own tablet; a walk merges the tablets (`merge.rs`). It is clamped to
 //! the stable seq, so nothing can appear later at or below where it ended. A tablet whose newest seq
 //! lies below the cursor is skipped unread: a page costs its answer and the tablets that changed.
 
+use super::merge::{Read, merged};
 use crate::error::FsError;
 use crate::peer::{Answer, Ask, mismatch};
 use crate::shard::Shard;
@@ -67,44 +68,54 @@ impl<D: Doors> Shard<D> {
         to: Place,
         max: usize,
     ) -> Result<Vec<(Seq, InodeNo)>, FsError> {
-        let mut found: Vec<(Seq, InodeNo)> = Vec::new();
-        let tablets: Vec<Rc<Tablet>> = self.core.tablets().cloned().collect();
-        for tablet in tablets {
-            let newest = match range {
-                RANGE_META_SEQ => tablet.newest_meta_seq.get(),
-                _ => tablet.newest_data_seq.get(),
-            };
-            if newest < from.0 {
-                continue;
-            }
-            let here = self
-                .read_with(|view| {
-                    let mut here = Vec::new();
-                    let first = Key::seq_position(range, from.0, from.1);
-                    let end = Key::seq_position(range, to.0, to.1).successor();
-                    view.scan(tablet.id, first, end, |key, _| {
-                        match key.parse() {
-                            Some(ParsedKey::MetaSeq(seq, ino) | ParsedKey::DataSeq(seq, ino)) => {
-                                here.push((seq, ino));
-                            }
-                            _ => unreachable!("the range holds only this kind of key"),
-                        }
-                        if here.len() == max {
-                            ControlFlow::Break(())
-                        } else {
-                            ControlFlow::Continue(())
-                        }
-                    })?;
-                    Ok(here)
-                })
-                .await?;
-            found.extend(here);
-        }
+        let newest = |tablet: &Tablet| match range {
+            RANGE_META_SEQ => tablet.newest_meta_seq.get(),
+            _ => tablet.newest_data_seq.get(),
+        };
+        let tablets = self.core.tablets().filter(|tablet| newest(tablet) >= from.0);
+        let read = ReadIndex { shard: self, range, to };
+        let found = merged(&read, tablets.cloned().collect(), from, max).await?;
         // What was read is durable, since it is not above stable. What was not there may have left by a
         // change that is not: a crash would bring it back below where the walk has got to.
         self.settle(self.log.newest_ticket()).await?;
-        found.sort_unstable();
-        found.truncate(max);
         Ok(found)
+    }
+}
+
+struct ReadIndex<'a, D: Doors> {
+    shard: &'a Rc<Shard<D>>,
+    range: u8,
+    to: Place,
+}
+
+impl<D: Doors> Read for ReadIndex<'_, D> {
+    type Entry = (Seq, InodeNo);
+
+    fn place(entry: &(Seq, InodeNo)) -> Place {
+        (entry.0, entry.1.raw())
+    }
+
+    async fn read(
+        &self,
+        tablet: &Rc<Tablet>,
+        from: Place,
+        max: usize,
+    ) -> Result<Vec<(Seq, InodeNo)>, FsError> {
+        let first = Key::seq_position(self.range, from.0, from.1);
+        let end = Key::seq_position(self.range, self.to.0, self.to.1).successor();
+        let read = self.shard.read_with(|view| {
+            let mut here = Vec::with_capacity(max);
+            view.scan(tablet.id, first, end, |key, _| {
+                match key.parse() {
+                    Some(ParsedKey::MetaSeq(seq, ino) | ParsedKey::DataSeq(seq, ino)) => {
+                        here.push((seq, ino));
+                    }
+                    _ => unreachable!("the range holds only this kind of key"),
+                }
+                if here.len() == max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?;
+            Ok(here)
+        });
+        read.await
     }
 }

@@ -2,6 +2,7 @@
 
 mod change;
 mod consumer;
+mod merge;
 mod stream;
 mod trim;
 

@@ -18,6 +18,7 @@
 //! number, since numbers never return.
 
 use super::change::Place;
+use super::merge::{Read, merged};
 use super::trim::trimmed;
 use crate::error::FsError;
 use crate::peer::{Answer, Ask, mismatch};
@@ -135,33 +136,44 @@ impl<D: Doors> Shard<D> {
         to: Place,
         max: usize,
     ) -> Result<Vec<Change>, FsError> {
-        let mut found: Vec<Change> = Vec::new();
-        let mut gone = None;
-        let tablets: Vec<Rc<Tablet>> = self.core.tablets().cloned().collect();
-        for tablet in tablets {
-            // Deletions and changes of data are changes of any kind, too.
-            if tablet.newest_meta_seq.get() < from.0 {
-                continue;
-            }
-            let read = self.read_with(|view| {
-                let missed = trimmed(view, tablet.id)?.filter(|at| *at >= from && at.0 > floor);
-                match missed {
-                    Some(at) => Ok(Err(at.0)),
-                    None => changes_of(view, tablet.id, from, to, max).map(Ok),
-                }
-            });
-            match read.await? {
-                Ok(changes) => found.extend(changes),
-                Err(at) => gone = gone.max(Some(at)),
-            }
-            found = first(found, max);
-        }
-        if let Some(to) = gone {
-            return Err(FsError::Trimmed { to });
-        }
+        // Deletions and changes of data are changes of any kind, too.
+        let tablets = self.core.tablets().filter(|tablet| tablet.newest_meta_seq.get() >= from.0);
+        let read = ReadChanges { shard: self, floor, to };
+        let found = merged(&read, tablets.cloned().collect(), from, max).await?;
         // As in `walk_here`: what was not there may have left by a change that is not durable yet.
         self.settle(self.log.newest_ticket()).await?;
         Ok(found)
+    }
+}
+
+struct ReadChanges<'a, D: Doors> {
+    shard: &'a Rc<Shard<D>>,
+    floor: Seq,
+    to: Place,
+}
+
+impl<D: Doors> Read for ReadChanges<'_, D> {
+    type Entry = Change;
+
+    fn place(change: &Change) -> Place {
+        change.place()
+    }
+
+    async fn read(
+        &self,
+        tablet: &Rc<Tablet>,
+        from: Place,
+        max: usize,
+    ) -> Result<Vec<Change>, FsError> {
+        let read = self.shard.read_with(|view| {
+            let missed = trimmed(view, tablet.id, from.0)?;
+            let missed = missed.filter(|at| *at >= from && at.0 > self.floor);
+            match missed {
+                Some(at) => Ok(Err(FsError::Trimmed { to: at.0 })),
+                None => changes_of(view, tablet.id, from, self.to, max).map(Ok),
+            }
+        });
+        read.await?
     }
 }
 

@@ -243,7 +243,7 @@ impl<D: Doors> Shard<D> {
         let tablets: Vec<TabletId> = self.core.tablets().map(|tablet| tablet.id).collect();
         let mut newest = None;
         for id in tablets {
-            newest = newest.max(self.read_with(|view| trimmed(view, id)).await?);
+            newest = newest.max(self.read_with(|view| trimmed(view, id, Seq(0))).await?);
         }
         Ok(newest)
     }
@@ -271,17 +271,20 @@ impl<D: Doors> Shard<D> {
     }
 }
 
-/// Up to where the tablet's deletions were trimmed: read once, then remembered.
-pub(super) fn trimmed(view: &View<'_>, id: TabletId) -> Result<Option<Place>, Stop> {
+/// Up to where the tablet's deletions were trimmed, if that is at `since` or behind it: read once, then
+/// remembered. It names a deletion that was there, so it is in no tree whose entries are all older.
+pub(super) fn trimmed(view: &View<'_>, id: TabletId, since: Seq) -> Result<Option<Place>, Stop> {
     let tablet = view.tablet(id);
     if let Some(known) = tablet.trimmed.get() {
         return Ok(known);
     }
-    let value = view.get(id, &Key::trimmed())?;
+    let value = view.get_newer(id, &Key::trimmed(), since)?;
     let item = value.map(|value| TrimmedItem::parse(&value)).transpose();
     let item = item.map_err(|damage| view.damaged(id, damage))?;
     let place = item.map(|item| (Seq(item.seq.get()), item.inode.get()));
-    tablet.trimmed.set(Some(place));
+    if place.is_some() || since == Seq(0) {
+        tablet.trimmed.set(Some(place));
+    }
     Ok(place)
 }
 

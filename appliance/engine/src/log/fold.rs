@@ -23,10 +23,10 @@ use crate::tablet::Tablet;
 use crate::tree::{Fold, FoldBounds, NodePlaces, Stream, fold_nodes_min, write_nodes};
 use cairn_base::Run;
 use cairn_base::door::{Disk, Doors};
-use cairn_format::TabletId;
 use cairn_format::key::Key;
 use cairn_format::node::{NODE_BLOCKS, NODE_BYTES};
 use cairn_format::tablet_root::LogTreeEntry;
+use cairn_format::{Seq, TabletId};
 use std::rc::Rc;
 
 impl<D: Doors> Shard<D> {
@@ -105,6 +105,7 @@ impl<D: Doors> Shard<D> {
         let change = RootChange { takes, frees };
         self.change_root(tablet, change, |root| {
             root.fs = step.fs;
+            root.folded_seq = root.folded_seq.max(Seq(oldest.frozen_seq.get()));
             root.fold_cursor = step.next;
             if step.next.is_none() {
                 root.log_trees.remove(0);

@@ -22,7 +22,7 @@ use cairn_format::filter::{FilterBuilder, FilterRef, filter_blocks};
 use cairn_format::key::Purpose;
 use cairn_format::record::{RecordWriter, write_trim};
 use cairn_format::tablet_root::{LogTreeEntry, RootBody};
-use cairn_format::{RootGeneration, TabletId};
+use cairn_format::{RootGeneration, Seq, TabletId};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -48,7 +48,11 @@ impl<D: Doors> Shard<D> {
         let table = Rc::new(tablet.active.borrow_mut().replace());
         tablet.frozen_first.set(tablet.active_first.take());
         *tablet.frozen.borrow_mut() = Some(Rc::clone(&table));
-        let log_tree = self.write_log_tree(&tablet, &table).await;
+        let newest = match planted(Sabotage::TreeSaidToBeOld) {
+            true => Seq(tablet.newest_seq().0.saturating_sub(1_000_000)),
+            false => tablet.newest_seq(),
+        };
+        let log_tree = self.write_log_tree(&tablet, &table, newest).await;
         let (log_tree, reservation, used) = match log_tree {
             Ok(written) => written,
             Err(error) => {
@@ -85,6 +89,7 @@ impl<D: Doors> Shard<D> {
         self: &Rc<Self>,
         tablet: &Rc<Tablet>,
         table: &Memtable,
+        newest: Seq,
     ) -> Result<(LogTree, Reservation, Vec<Run>), FsError> {
         let lookups = table.iter().filter(|(key, _)| filter_hash(key).is_some()).count() as u64;
         let filter_room = if lookups > 0 { filter_blocks(lookups) } else { 0 };
@@ -107,7 +112,8 @@ impl<D: Doors> Shard<D> {
             None => FilterRef::NONE,
         };
         self.flush(device).await?;
-        let entry = LogTreeEntry { tree, filter, ..LogTreeEntry::EMPTY };
+        let frozen_seq = newest.0.into();
+        let entry = LogTreeEntry { tree, filter, frozen_seq, ..LogTreeEntry::EMPTY };
         let filter = RefCell::default();
         let used = places.used().to_vec();
         Ok((LogTree { entry, filter }, reservation, used))

@@ -145,8 +145,16 @@ impl Cursor {
         Ok(())
     }
 
-    pub fn peek(&self) -> Option<(Key, &[u8], bool)> {
-        current(&self.path)
+    /// The key it is at.
+    pub fn key(&self) -> Option<Key> {
+        let (held, index) = self.path.last()?;
+        Some(held.node().key(*index))
+    }
+
+    /// The value there; `None` for a deletion mark, and at the end.
+    pub fn value(&self) -> Option<&[u8]> {
+        let (held, index) = self.path.last()?;
+        held.node().value_if_any(*index)
     }
 
     pub fn step(&mut self, nodes: Nodes<'_>) -> Result<(), Absent> {

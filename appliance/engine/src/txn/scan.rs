@@ -12,7 +12,7 @@ use crate::block::Nodes;
 use crate::log::{Entry, Memtable};
 use crate::tree::Cursor;
 use cairn_format::key::{Key, RANGE_INODE};
-use cairn_format::{InodeNo, TabletId};
+use cairn_format::{InodeNo, Seq, TabletId};
 use smallvec::SmallVec;
 use std::cmp::Ordering;
 use std::collections::btree_map::Range;
@@ -46,7 +46,7 @@ impl<'s> Source<'s> {
     /// At its first key in the range, if there is one.
     fn begin(mut self, way: Way, range: &(Key, Key)) -> Option<Head<'s>> {
         let key = match &self {
-            Source::Tree(cursor) => cursor.peek().map(|(key, _, _)| key),
+            Source::Tree(cursor) => cursor.key(),
             _ => self.next_in_memory(way),
         };
         let key = key.filter(|key| *key >= range.0 && *key < range.1)?;
@@ -65,7 +65,7 @@ impl<'s> Source<'s> {
                 *at = next.map(|(_, entry)| entry);
                 next.map(|(key, _)| *key)
             }
-            Source::Tree(cursor) => cursor.peek().map(|(key, _, _)| key),
+            Source::Tree(cursor) => cursor.key(),
         }
     }
 
@@ -85,10 +85,7 @@ impl<'s> Source<'s> {
             Source::Edits(_, at) => at.and_then(|edit| edit.value.as_deref()),
             Source::Table(_, Some(Entry::Put { value, .. })) => Some(value),
             Source::Table(..) => None,
-            Source::Tree(cursor) => match cursor.peek() {
-                Some((_, value, false)) => Some(value),
-                _ => None,
-            },
+            Source::Tree(cursor) => cursor.value(),
         }
     }
 }
@@ -99,6 +96,12 @@ fn only_inode((from, end): &(Key, Key)) -> Option<InodeNo> {
     let inode = InodeNo::from_raw(u64::from_be_bytes(*rest.first_chunk()?))?;
     let is_only = *range == RANGE_INODE && *end <= Key::of_inode(inode).prefix_end();
     is_only.then_some(inode)
+}
+
+/// Entries of the range are no older, where it lies in a seq index.
+fn oldest_seq((from, end): &(Key, Key)) -> Option<Seq> {
+    let (from_range, end_range) = (from.as_bytes().first(), end.as_bytes().first());
+    from.index_seq().filter(|_| from_range == end_range)
 }
 
 /// Whether nothing older than the table has items of this inode.
@@ -171,8 +174,14 @@ impl View<'_> {
             heads.extend(Source::Table(frozen.range(from, end), None).begin(way, &range));
             is_made = is_made_in(frozen, inode);
         }
-        let log_trees = root.log_trees.iter().rev().map(|tree| &tree.entry.tree);
-        for tree in log_trees.chain([&root.fs]).filter(|_| !is_made) {
+        let log_trees = root.log_trees.iter().rev().map(|tree| &tree.entry);
+        let log_trees = log_trees.map(|entry| (&entry.tree, Seq(entry.frozen_seq.get())));
+        let oldest = oldest_seq(&range);
+        for (tree, newest) in log_trees.chain([(&root.fs, root.folded_seq)]) {
+            if is_made || oldest > Some(newest) {
+                // Nor has any older tree what is asked for.
+                break;
+            }
             let cursor = match way {
                 Way::Up => Cursor::seek(nodes, tree, &from, &end)?,
                 Way::Down => Cursor::seek_back(nodes, tree, &from, &end)?,

@@ -96,10 +96,20 @@ impl<'a> View<'a> {
     }
 
     pub fn get(&self, tablet: TabletId, key: &Key) -> Result<Option<Rc<[u8]>>, Stop> {
+        self.get_newer(tablet, key, Seq(0))
+    }
+
+    /// The same where trees without an index entry of `since` or newer need not be asked.
+    pub fn get_newer(
+        &self,
+        tablet: TabletId,
+        key: &Key,
+        since: Seq,
+    ) -> Result<Option<Rc<[u8]>>, Stop> {
         if let Some(edit) = self.edits.get(&(tablet, *key)) {
             return Ok(edit.value.clone());
         }
-        Ok(self.tablet(tablet).get(self.nodes(), key)?)
+        Ok(self.tablet(tablet).get_newer(self.nodes(), key, since)?)
     }
 
     fn value(&self, bytes: &[u8]) -> Rc<[u8]> {

@@ -96,6 +96,7 @@ pub fn root_body() -> RootBody {
     body.totals = totals();
     body.newest_meta_seq = 99.into();
     body.newest_data_seq = 98.into();
+    body.folded_seq = 80.into();
     body.fs = TreeRef { level: 1, ..tree };
     body.set_log_trees(&[
         LogTreeEntry {

@@ -114,6 +114,45 @@ pub const ALL: &[Mutation] = &[
         },
     },
     Mutation {
+        name: "newest-seq-of-an-fs-tree",
+        breaks: "a root says its fs tree has nothing as new as it has: who asks what changed would pass it over",
+        pool: Mixed,
+        finding: ["index", "the root says fs tree has nothing above"],
+        apply: |p| {
+            let has_tree = |t: &TabletLayout| !t.root.fs.is_empty();
+            let id = p.tablet_where(has_tree).ok_or("no tablet has a tree")?.id;
+            p.root(id).folded_seq = 1.into();
+            Ok(format!("tablet {id}"))
+        },
+    },
+    Mutation {
+        name: "newest-seq-of-a-log-tree",
+        breaks: "a root says a log tree has nothing as new as it has",
+        pool: Mixed,
+        finding: ["index", "has nothing above"],
+        apply: |p| {
+            let has_tree = |t: &TabletLayout| !t.root.log_trees().is_empty();
+            let id = p.tablet_where(has_tree).ok_or("no tablet has a log tree")?.id;
+            let root = p.root(id);
+            root.folded_seq = 0.into();
+            root.log_trees[0].frozen_seq = 1.into();
+            Ok(format!("tablet {id}"))
+        },
+    },
+    Mutation {
+        name: "newest-seq-of-an-older-tree",
+        breaks: "a root says its fs tree has newer entries than its log tree",
+        pool: Mixed,
+        finding: ["root", "says that an older tree has newer entries"],
+        apply: |p| {
+            let has_tree = |t: &TabletLayout| !t.root.log_trees().is_empty();
+            let id = p.tablet_where(has_tree).ok_or("no tablet has a log tree")?.id;
+            let root = p.root(id);
+            root.folded_seq = (root.log_trees[0].frozen_seq.get() + 1).into();
+            Ok(format!("tablet {id}"))
+        },
+    },
+    Mutation {
         name: "newest-seq-of-the-future",
         breaks: "a root says its trees have a seq that was never given out",
         pool: Mixed,
