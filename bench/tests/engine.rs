@@ -18,8 +18,9 @@ fn every_row_is_measured_and_the_pool_is_removed() {
         stdout.lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect();
     let names: Vec<&str> =
         rows.iter().map(|row| row["workload"].as_str().expect("a name")).collect();
-    let all = ["create", "stat", "readdir", "write-1m", "write-4k", "read-1m", "read-4k", "unlink"];
-    assert_eq!(names, all);
+    let files = ["create", "stat", "readdir", "write-1m", "write-4k", "read-1m", "read-4k"];
+    let indexes = ["changes", "changes-cached", "walk-cached", "unlink"];
+    assert_eq!(names, [&files[..], &indexes].concat());
     for row in &rows {
         assert!(row["operations"].as_u64().expect("a number") > 0, "{row}");
         assert!(row["p50_us"].as_f64() > Some(0.0), "{row}");
@@ -32,6 +33,13 @@ fn every_row_is_measured_and_the_pool_is_removed() {
     assert!((1.0..2.0).contains(&written), "a MiB is written about once: {written}");
     let read = rows[5]["blocks_read_per_op"].as_f64().expect("a number");
     assert!(read >= 100.0, "a new life reads from the device: {read}");
+    let changes = |nth: usize, what: &str| rows[nth][what].as_f64().expect("a number");
+    assert_eq!(changes(7, "operations"), 1.0, "what was read is in memory then");
+    assert!(changes(7, "entries") >= 950.0, "a thousand files were changed, a few of them twice");
+    assert!(changes(7, "blocks_read_per_op") > 0.0, "a new life reads from the device");
+    assert_eq!(changes(8, "blocks_read_per_op"), 0.0, "and not again");
+    assert_eq!(changes(8, "entries") / changes(8, "operations"), changes(7, "entries"));
+    assert!(changes(9, "entries") > 20_000.0, "all files, and round again");
 }
 
 #[test]

@@ -30,7 +30,7 @@ const ARENA_BYTES: usize = 768 << 20;
                   cairn-bench engine --dir bench-pool --files 1000000 --seconds 60\n  \
                   cairn-bench engine --dir bench-pool --depth 1 --json | jq '{workload, p50_us}'\n\n\
                   Columns: operations a second, the wait of one, blocks of 4 KiB read from the device for \
-                  each operation, bytes written to the device for each byte of payload, metadata on the \
+                  each operation, entries of an index read a second, bytes written to the device for each byte of payload, metadata on the \
                   device for each file made, processor time for each operation.")]
 pub struct Options {
     /// Where the pool file goes; it is made there and removed at the end
@@ -105,12 +105,13 @@ fn measure(options: &Options, place: &Place) -> Result<()> {
     };
     if !options.json {
         report::say(&format!(
-            "{:<10}{:>11}{:>10}{:>10}{:>13}{:>14}{:>14}{:>13}",
+            "{:<15}{:>11}{:>10}{:>10}{:>13}{:>12}{:>14}{:>14}{:>13}",
             "workload",
             "op/s",
             "p50 us",
             "p99",
             "blocks read",
+            "entries/s",
             "written/byte",
             "bytes/file",
             "CPU us/op"
@@ -126,6 +127,8 @@ struct Figures {
     p50_us: f64,
     p99_us: f64,
     blocks_read_per_op: f64,
+    /// Of an index; `None` where none was read.
+    entries_rate: Option<f64>,
     /// `None` where there was no payload.
     write_amplification: Option<f64>,
     cpu_us_per_op: f64,
@@ -135,14 +138,16 @@ fn figures(row: &Row) -> Figures {
     let measure = &row.measure;
     let operations = measure.operations.max(1) as f64;
     let waited_us = |percentile| measure.latency_ns.value_at_percentile(percentile) as f64 / 1e3;
-    let writes = row.name.starts_with("write") && measure.payload_bytes > 0;
+    let seconds = measure.elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
+    let writes = row.name.starts_with("write") && measure.did.payload_bytes > 0;
     Figures {
-        rate: measure.operations as f64 / measure.elapsed.as_secs_f64().max(f64::MIN_POSITIVE),
+        rate: measure.operations as f64 / seconds,
         p50_us: waited_us(50.0),
         p99_us: waited_us(99.0),
         blocks_read_per_op: measure.moved.blocks_read as f64 / operations,
+        entries_rate: (measure.did.entries > 0).then(|| measure.did.entries as f64 / seconds),
         write_amplification: writes
-            .then(|| measure.moved.bytes_written as f64 / measure.payload_bytes as f64),
+            .then(|| measure.moved.bytes_written as f64 / measure.did.payload_bytes as f64),
         cpu_us_per_op: measure.cpu.as_secs_f64() * 1e6 / operations,
     }
 }
@@ -151,12 +156,13 @@ fn as_text(row: &Row) -> String {
     let figures = figures(row);
     let optional = |number: Option<f64>| number.map_or("-".to_owned(), |n| format!("{n:.2}"));
     format!(
-        "{:<10}{:>11.0}{:>10.0}{:>10.0}{:>13.2}{:>14}{:>14}{:>13.1}",
+        "{:<15}{:>11.0}{:>10.0}{:>10.0}{:>13.2}{:>12}{:>14}{:>14}{:>13.1}",
         row.name,
         figures.rate,
         figures.p50_us,
         figures.p99_us,
         figures.blocks_read_per_op,
+        figures.entries_rate.map_or("-".to_owned(), |rate| format!("{rate:.0}")),
         optional(figures.write_amplification),
         optional(row.metadata_bytes_per_file),
         figures.cpu_us_per_op,
@@ -170,7 +176,9 @@ fn as_json(row: &Row) -> serde_json::Value {
         "rate": figures.rate,
         "unit": "op/s",
         "operations": measure.operations,
-        "bytes": measure.payload_bytes,
+        "entries": measure.did.entries,
+        "entries_per_second": figures.entries_rate,
+        "bytes": measure.did.payload_bytes,
         "seconds": measure.elapsed.as_secs_f64(),
         "p50_us": figures.p50_us,
         "p99_us": figures.p99_us,

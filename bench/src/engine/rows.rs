@@ -1,21 +1,25 @@
 //! What is done to the engine, in which order, and the rows that come of it.
 //!
-//! Four lives of one pool. In the first, files are made. In the second they are looked up and listed,
+//! Several lives of one pool. In the first, files are made. In the second they are looked up and listed,
 //! from a device and not from what making them left in memory; what they cost there is known from a life
 //! in between, which writes all memtables into trees. Then large files are written.
-//! In the third these are read, in the fourth the small ones are removed.
+//! In the next these are read. Then some of the small ones are changed, and a life later the change stream is
+//! read, first with nothing in memory, then with all of it there. In the last the small ones are removed.
 //!
 //! Every change is durable when its operation ends, as an NFS server would ask for it.
 
 use super::fill;
-use super::session::{BenchShard, Bounds, Measure, Session, free_blocks_in_trees, with_pool};
+use super::session::{BenchShard, Bounds, Did, Measure, Session, free_blocks_in_trees, with_pool};
 use anyhow::Result;
 use cairn_base::{Arena, BLOCK_BYTES};
 use cairn_daemon::Claim;
 use cairn_engine::attr::SetAttr;
-use cairn_engine::op::{Create, CreateHow, Getattr, Lookup, Mkdir, Read, Readdir, Unlink, Write};
-use cairn_engine::{Cred, FsError, Name};
-use cairn_format::{EntryPosition, InodeNo};
+use cairn_engine::op::{
+    Create, CreateHow, Getattr, Lookup, Mkdir, Read, Readdir, Setattr, Unlink, Write,
+};
+use cairn_engine::{Cred, FsError, Name, SeqIndex};
+use cairn_format::{EntryPosition, InodeNo, Seq};
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -23,6 +27,13 @@ use std::time::Duration;
 const DIRECTORIES: u64 = 64;
 const MIB: u64 = 1 << 20;
 const PAGE_ENTRIES: usize = 512;
+/// Changes read at once, and entries of a page of a walk: as the daemon reads them for an agent.
+const CHANGES: u64 = 1000;
+const PAGE_CHANGES: usize = 256;
+const PAGE_WALK: usize = 4096;
+/// More would say no more.
+const READINGS_MAX: u64 = 5_000;
+const PAGES_MAX: u64 = 50_000;
 
 pub struct Scale {
     pub files: u64,
@@ -71,7 +82,7 @@ pub fn run(
     let (large, mib_written) = with_pool(claim, arena, scale, async |session| {
         tell(&Row { name: "create", measure: created, metadata_bytes_per_file })?;
         tell(&plain("stat", stat(session, &dirs, files, bounds(scale.files)).await?))?;
-        tell(&plain("readdir", readdir(session, &dirs, bounds(files)).await?))?;
+        tell(&plain("readdir", readdir(session, &dirs, bounds(files.min(PAGES_MAX))).await?))?;
         let large = make_large(session).await?;
         let wanted = (scale.bytes / MIB).max(1);
         let written = write(session, &large, MIB, bounds(wanted)).await?;
@@ -89,13 +100,27 @@ pub fn run(
         tell(&plain("read-4k", read(session, &large, 4096, mib_written, wanted).await?))
     })?;
 
+    let since = with_pool(claim, arena, scale, async |session| {
+        let since = session.shard.stable().await?;
+        change(session, &dirs, files).await?;
+        Ok(since)
+    })?;
+    free_blocks_in_trees(claim, arena)?;
+    with_pool(claim, arena, scale, async |session| {
+        let once = bounds(1);
+        tell(&plain("changes", changes(session, since, once).await?))?;
+        tell(&plain("changes-cached", changes(session, since, bounds(READINGS_MAX)).await?))?;
+        walk(session, bounds(files.div_ceil(PAGE_WALK as u64))).await?;
+        tell(&plain("walk-cached", walk(session, bounds(READINGS_MAX)).await?))
+    })?;
+
     with_pool(claim, arena, scale, async |session| {
         let dirs = dirs.clone();
         let unlink = move |shard: BenchShard, nth: u64| {
             let dir = dirs[(nth % DIRECTORIES) as usize];
             async move {
                 let name = file_name(nth)?;
-                shard.call(Unlink { cred: Cred::root(), dir, name }).await.map(|_| 0)
+                shard.call(Unlink { cred: Cred::root(), dir, name }).await.map(|_| Did::default())
             }
         };
         tell(&plain("unlink", session.measure(bounds(files), unlink).await?))
@@ -133,7 +158,7 @@ async fn create(session: &Session, dirs: &Inodes, bounds: Bounds) -> Result<Meas
         async move {
             let how = CreateHow::Guarded(SetAttr::default());
             let name = file_name(nth)?;
-            shard.call(Create { cred: Cred::root(), dir, name, how }).await.map(|_| 0)
+            shard.call(Create { cred: Cred::root(), dir, name, how }).await.map(|_| Did::default())
         }
     };
     session.measure(bounds, create).await
@@ -148,7 +173,7 @@ async fn stat(session: &Session, dirs: &Inodes, files: u64, bounds: Bounds) -> R
         async move {
             let name = file_name(file)?;
             let found = shard.call(Lookup { cred: Cred::root(), dir, name }).await?;
-            shard.call(Getattr { ino: found.child }).await.map(|_| 0)
+            shard.call(Getattr { ino: found.child }).await.map(|_| Did::default())
         }
     };
     session.measure(bounds, stat).await
@@ -157,8 +182,8 @@ async fn stat(session: &Session, dirs: &Inodes, files: u64, bounds: Bounds) -> R
 /// An operation is a page of a listing.
 async fn readdir(session: &Session, dirs: &Inodes, bounds: Bounds) -> Result<Measure> {
     // Where each directory's listing has come to; a lane that meets its end begins it again.
-    let places: Rc<Vec<std::cell::Cell<EntryPosition>>> =
-        Rc::new(dirs.iter().map(|_| std::cell::Cell::new(EntryPosition(0))).collect());
+    let places: Rc<Vec<Cell<EntryPosition>>> =
+        Rc::new(dirs.iter().map(|_| Cell::new(EntryPosition(0))).collect());
     let dirs = Rc::clone(dirs);
     let readdir = move |shard: BenchShard, nth: u64| {
         let at = (nth % DIRECTORIES) as usize;
@@ -169,10 +194,57 @@ async fn readdir(session: &Session, dirs: &Inodes, bounds: Bounds) -> Result<Mea
             let listing = shard.call(page).await?;
             let last = listing.entries.last().filter(|_| !listing.eof);
             places[at].set(last.map_or(EntryPosition(0), |entry| entry.position));
-            Ok(0)
+            Ok(Did::default())
         }
     };
     session.measure(bounds, readdir).await
+}
+
+/// Changes files all over the pool.
+async fn change(session: &Session, dirs: &Inodes, files: u64) -> Result<()> {
+    for nth in 0..CHANGES.min(files) {
+        let file = scrambled(nth) % files;
+        let (cred, dir) = (Cred::root(), dirs[(file % DIRECTORIES) as usize]);
+        let name = file_name(file)?;
+        let ino = session.shard.call(Lookup { cred: cred.clone(), dir, name }).await?.child;
+        let set = SetAttr { mode: Some(0o600), ..SetAttr::default() };
+        session.shard.call(Setattr { cred, ino, set, guard: None }).await?;
+    }
+    Ok(())
+}
+
+/// An operation is all that changed since then, as an agent reads it.
+async fn changes(session: &Session, since: Seq, bounds: Bounds) -> Result<Measure> {
+    let changes = move |shard: BenchShard, _: u64| async move {
+        let end = (Seq(u64::MAX), u64::MAX);
+        let mut from = (Seq(since.0 + 1), 0);
+        let mut entries = 0;
+        loop {
+            let page = shard.changes(from, end, PAGE_CHANGES).await?;
+            entries += page.len() as u64;
+            match page.last() {
+                Some(last) if page.len() == PAGE_CHANGES => from = (last.seq, last.ino.raw() + 1),
+                _ => return Ok(Did::entries(entries)),
+            }
+        }
+    };
+    session.measure(bounds, changes).await
+}
+
+/// An operation is a page of the index of all changes; at its end it begins again.
+async fn walk(session: &Session, bounds: Bounds) -> Result<Measure> {
+    let place = Rc::new(Cell::new((Seq(0), 0)));
+    let walk = move |shard: BenchShard, _: u64| {
+        let place = Rc::clone(&place);
+        async move {
+            let end = (Seq(u64::MAX), u64::MAX);
+            let page = shard.walk_seq(SeqIndex::Meta, place.get(), end, PAGE_WALK).await?;
+            let last = page.last().filter(|_| page.len() == PAGE_WALK);
+            place.set(last.map_or((Seq(0), 0), |(seq, ino)| (*seq, ino.raw() + 1)));
+            Ok(Did::entries(page.len() as u64))
+        }
+    };
+    session.measure(bounds, walk).await
 }
 
 /// A MiB in sequence, each file in turn; or 4 KiB at scrambled places of a GiB.
@@ -190,7 +262,7 @@ async fn write(session: &Session, files: &Inodes, bytes: u64, bounds: Bounds) ->
             let offset = at * bytes;
             let cred = Cred::root();
             shard.call(Write { cred, ino, offset, data, len, stability }).await?;
-            Ok(bytes)
+            Ok(Did::bytes(bytes))
         }
     };
     session.measure(bounds, write).await
@@ -213,7 +285,7 @@ async fn read(
         async move {
             let len = bytes as u32;
             let data = shard.call(Read { cred: Cred::root(), ino, offset, len }).await?;
-            Ok(data.parts.iter().map(|part| part.len() as u64).sum())
+            Ok(Did::bytes(data.parts.iter().map(|part| part.len() as u64).sum()))
         }
     };
     session.measure(bounds, read).await

@@ -49,10 +49,28 @@ pub struct Bounds {
     pub time: Duration,
 }
 
-/// What it did.
+/// What one operation did.
+#[derive(Clone, Copy, Default)]
+pub struct Did {
+    pub payload_bytes: u64,
+    /// Of an index.
+    pub entries: u64,
+}
+
+impl Did {
+    pub fn bytes(payload_bytes: u64) -> Did {
+        Did { payload_bytes, entries: 0 }
+    }
+
+    pub fn entries(entries: u64) -> Did {
+        Did { payload_bytes: 0, entries }
+    }
+}
+
+/// What all of them did.
 pub struct Measure {
     pub operations: u64,
-    pub payload_bytes: u64,
+    pub did: Did,
     pub elapsed: Duration,
     pub cpu: Duration,
     pub moved: Moved,
@@ -120,26 +138,25 @@ fn with_configured<R>(
 /// The common state of a row's lanes.
 struct Progress {
     next: Cell<u64>,
-    payload: Cell<u64>,
+    did: Cell<Did>,
     latency_ns: RefCell<Histogram<u64>>,
     ends: Instant,
 }
 
 impl Session {
-    /// `depth` lanes, each doing the next operation, until all are done or the time is over. An
-    /// operation answers how many bytes of payload it moved.
+    /// `depth` lanes, each doing the next operation, until all are done or the time is over.
     pub async fn measure<F>(
         &self,
         bounds: Bounds,
         operation: impl Fn(BenchShard, u64) -> F + 'static,
     ) -> Result<Measure>
     where
-        F: Future<Output = Result<u64, FsError>> + 'static,
+        F: Future<Output = Result<Did, FsError>> + 'static,
     {
         let began = clock::now();
         let progress = Rc::new(Progress {
             next: Cell::new(0),
-            payload: Cell::new(0),
+            did: Cell::default(),
             latency_ns: RefCell::new(Histogram::new_with_max(WAIT_NS_MAX, 3)?),
             ends: began + bounds.time,
         });
@@ -159,10 +176,14 @@ impl Session {
                         return Ok(());
                     }
                     progress.next.set(nth + 1);
-                    let bytes = operation(Rc::clone(&shard), nth).await?;
+                    let did = operation(Rc::clone(&shard), nth).await?;
                     let took = clock::now().duration_since(before).as_nanos();
                     progress.latency_ns.borrow_mut().saturating_record(took as u64);
-                    progress.payload.set(progress.payload.get() + bytes);
+                    let all = progress.did.get();
+                    progress.did.set(Did {
+                        payload_bytes: all.payload_bytes + did.payload_bytes,
+                        entries: all.entries + did.entries,
+                    });
                 }
             };
             running.push(lanes.spawn_with(lane).map_err(|_| anyhow!("the reactor has ended"))?);
@@ -176,7 +197,7 @@ impl Session {
         Ok(Measure {
             counters,
             operations: latency_ns.len(),
-            payload_bytes: progress.payload.get(),
+            did: progress.did.get(),
             elapsed: clock::now().duration_since(began),
             cpu: cpu::used(cpu::myself())?.saturating_sub(cpu_before),
             moved: self.disk.moved().since(moved_before),
