@@ -149,8 +149,15 @@ fn choose_root(
             Slot::Root(body) => consider(body),
             Slot::Damaged(damage) => {
                 // A root block is written while its record is still in the log: power may have
-                // interrupted that.
-                let interrupted = records.iter().any(|body| body.generation.get() & 1 == slot);
+                // interrupted that. An open since has put a newer record in the place of that one,
+                // of a later epoch than the block that is left.
+                let left = pair.iter().find_map(|slot| match slot {
+                    Slot::Root(body) => Some(body.epoch.get()),
+                    Slot::Empty | Slot::Damaged(_) => None,
+                });
+                let interrupted = records
+                    .iter()
+                    .any(|body| body.generation.get() & 1 == slot || Some(body.epoch.get()) > left);
                 if !interrupted {
                     let block = slot_block(id, slot);
                     findings.note("root", Object::Root(id, block), damage);
