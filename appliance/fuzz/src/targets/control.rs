@@ -246,7 +246,7 @@ fn sound(method: Method, request: &ControlRequest, message: &[u8]) {
         }
         ControlRequest::Stat(Asked::Ino(_)) | ControlRequest::Referring { .. } => {}
         ControlRequest::Walk(page) => {
-            assert!(page.first <= page.last && (1..=1024).contains(&page.count_max));
+            assert!(page.first <= page.last && (1..=4096).contains(&page.count_max));
             in_order(page.first);
         }
         ControlRequest::Changes { from, to, .. } => {
