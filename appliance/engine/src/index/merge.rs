@@ -11,6 +11,9 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::rc::Rc;
 
+/// Entries asked of a tablet at once.
+const ASKED_MAX: usize = 4096;
+
 /// What one tablet has from a place on.
 pub trait Read {
     type Entry;
@@ -42,7 +45,7 @@ impl<E> Source<E> {
     ) -> Result<(), FsError> {
         let Some(ask) = self.next.map(|ask| ask.min(max)) else { return Ok(()) };
         self.entries = read.read(&self.tablet, from, ask).await?.into();
-        self.next = (self.entries.len() == ask).then_some(ask * 2);
+        self.next = (self.entries.len() == ask).then_some((ask * 2).min(ASKED_MAX));
         Ok(())
     }
 }
@@ -57,7 +60,7 @@ pub async fn merged<R: Read>(
     from: Place,
     max: usize,
 ) -> Result<Vec<R::Entry>, FsError> {
-    let first = (2 * max / tablets.len().max(1)).clamp(2, max.max(2));
+    let first = (max / tablets.len().max(1)).saturating_mul(2).clamp(2, ASKED_MAX);
     let mut sources = Vec::with_capacity(tablets.len());
     let mut trimmed = None;
     for tablet in tablets {
@@ -75,7 +78,7 @@ pub async fn merged<R: Read>(
     let heads = sources.iter().enumerate();
     let mut heads: BinaryHeap<_> =
         heads.filter_map(|(nth, source)| Some(Reverse((head(source)?, nth)))).collect();
-    let mut page = Vec::with_capacity(max);
+    let mut page = Vec::new();
     while let Some(Reverse((place, nth))) = heads.pop() {
         let source = &mut sources[nth];
         page.extend(source.entries.pop_front());
